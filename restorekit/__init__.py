@@ -1,0 +1,52 @@
+"""Image restoration and HDR: RAW files, brackets and photographs in, finished pictures out.
+
+>>> import restorekit as rk
+>>> pipe = rk.Pipeline.load("raw-to-srgb").set("tone.exposure", ev=0.5)
+>>> rk.write(pipe(rk.read("a.dng")), "a.png")
+
+Names are imported on first use, so that ``import restorekit`` alone costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from restorekit import stages as stages
+    from restorekit.frame import Bracket as Bracket
+    from restorekit.frame import Camera as Camera
+    from restorekit.frame import Exposure as Exposure
+    from restorekit.frame import Frame as Frame
+    from restorekit.io import read as read
+    from restorekit.io import read_bracket as read_bracket
+    from restorekit.io import write as write
+    from restorekit.pipeline import Pipeline as Pipeline
+    from restorekit.state import ImageState as ImageState
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Bracket": "frame",
+    "Camera": "frame",
+    "Exposure": "frame",
+    "Frame": "frame",
+    "ImageState": "state",
+    "Pipeline": "pipeline",
+    "read": "io",
+    "read_bracket": "io",
+    "write": "io",
+}
+__all__ = [*_PUBLIC, "stages"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"restorekit.{_PUBLIC[name]}"), name)
+    if name == "stages":
+        return importlib.import_module("restorekit.stages")
+    raise AttributeError(f"module 'restorekit' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

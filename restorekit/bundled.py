@@ -1,0 +1,19 @@
+"""Where the files that come with restorekit lie: pipelines, model cards, dataset recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["pipelines", "models", "datasets"]
+
+
+def folder(kind: Kind) -> Path:
+    """The folder of bundled files of a kind; it need not exist while nothing of the kind is bundled.
+
+    An installed wheel carries it as ``restorekit/_bundled/<kind>``. In a checkout, and so after
+    ``pip install -e``, it is ``<kind>`` beside the ``restorekit`` folder.
+    """
+    package = Path(__file__).parent
+    installed = package / "_bundled"
+    return installed / kind if installed.is_dir() else package.parent / kind

@@ -1,0 +1,114 @@
+"""``restorekit pipelines | stages | models``: what there is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+pipelines = typer.Typer(help="The shipped pipelines.", no_args_is_help=True)
+stages = typer.Typer(help="The stages that pipelines are made of.", no_args_is_help=True)
+models = typer.Typer(help="The learned models.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def _rows(rows: list[dict[str, str]], as_json: bool, nothing: str) -> None:
+    """Two columns, or JSON."""
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        typer.echo(nothing, err=True)
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        typer.echo(f"{row['name']:<{width}}  {row['summary']}")
+
+
+@pipelines.command("list")
+def list_pipelines(as_json: Json = False) -> None:
+    """Names and what they are for."""
+    import yaml
+
+    from restorekit.bundled import folder
+
+    rows = []
+    for path in sorted(folder("pipelines").glob("*.yaml")):
+        head = yaml.safe_load(path.read_text(encoding="utf-8"))
+        rows.append({"name": path.stem, "summary": str(head.get("summary", ""))})
+    _rows(rows, as_json, "no pipelines are installed")
+
+
+@pipelines.command("show", no_args_is_help=True)
+def show_pipeline(name: str) -> None:
+    """The YAML of a shipped pipeline, to copy and change."""
+    from restorekit.bundled import folder
+    from restorekit.errors import RestorekitError
+    from restorekit.registry import did_you_mean
+
+    known = {path.stem: path for path in folder("pipelines").glob("*.yaml")}
+    if name not in known:
+        raise RestorekitError(f"unknown pipeline '{name}'{did_you_mean(name, known)}")
+    typer.echo(known[name].read_text(encoding="utf-8"), nl=False)
+
+
+@pipelines.command("schema")
+def schema() -> None:
+    """The JSON schema of pipeline files, for editors."""
+    import json
+
+    from restorekit.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=1))
+
+
+@stages.command("list")
+def list_stages(as_json: Json = False) -> None:
+    """Names and what they do; stages of other installed packages included."""
+    from restorekit.registry import stage_entries
+
+    rows = [{"name": name, "summary": entry.summary} for name, entry in stage_entries().items()]
+    _rows(rows, as_json, "no stages are installed")
+
+
+@stages.command("show", no_args_is_help=True)
+def show_stage(name: str, as_json: Json = False) -> None:
+    """What a stage takes and gives, and its parameters with ranges and units."""
+    import inspect
+
+    from restorekit.cli.run import print_json
+    from restorekit.registry import stage_class
+    from restorekit.schema import describe
+
+    cls = stage_class(name)
+    spec = cls.spec
+    rows = list(describe(cls))
+    doc = inspect.cleandoc(cls.__doc__ or "")
+    if as_json:
+        states = {"accepts": spec.accepts, "emits": spec.emits, "needs": spec.needs, "adds": spec.adds}
+        print_json({"name": name, "doc": doc, "source": spec.source, **states, "parameters": rows})
+        return
+    typer.echo(f"{name}\n\n{doc}\n\nsource: {spec.source}")
+    for title, axes in (("takes", spec.accepts), ("gives", spec.emits)):
+        typer.echo(f"{title}: " + (", ".join(f"{k} {v if isinstance(v, str) else ' or '.join(v)}" for k, v in axes.items()) or "any state" if title == "takes" or axes else f"{title}: as it came"))
+    for title, facts in (("needs", spec.needs), ("adds", spec.adds)):
+        if facts:
+            typer.echo(f"{title} the facts: {', '.join(facts)}")
+    typer.echo("parameters:" if rows else "no parameters")
+    for row in rows:
+        limits = "" if row["minimum"] is None and row["maximum"] is None else f" [{_limit(row['minimum'])}..{_limit(row['maximum'])}]"
+        choices = f" {'|'.join(map(str, row['choices']))}" if row["choices"] else ""
+        unit = f" {row['unit']}" if row["unit"] else ""
+        typer.echo(f"  {row['name']} = {row['default']}{unit}{limits}{choices}: {row['doc']}")
+
+
+def _limit(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+@models.command("list")
+def list_models(as_json: Json = False) -> None:
+    """Model cards and whether their weights are installed."""
+    _rows([], as_json, "no models yet")

@@ -1,0 +1,212 @@
+"""``restorekit run PIPELINE INPUT... OUTPUT``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from restorekit.errors import RestorekitError
+
+if TYPE_CHECKING:
+    from restorekit.engine import Progress
+    from restorekit.io.brackets import Grouping
+    from restorekit.jobs import Job, Plan
+    from restorekit.pipeline import Pipeline
+    from restorekit.report import JobReport, RunReport
+    from restorekit.runner import Runner
+
+
+class ExistingFiles(StrEnum):
+    """What to do with outputs that are there already."""
+
+    skip = "skip"
+    overwrite = "overwrite"
+    rename = "rename"
+    error = "error"
+
+
+class Privacy(StrEnum):
+    """What happens to metadata."""
+
+    keep = "keep"
+    strip = "strip"
+
+
+def run(
+    pipeline: Annotated[str, typer.Argument(help="Name of a shipped pipeline, or a YAML file.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="INPUT... OUTPUT", help="Files and folders to read, and last the folder to write to (or, for one file, the file).")],
+    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter; may be repeated.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    ev: Annotated[str, typer.Option(metavar="EV,EV,...", help="Exposure offsets of a bracket's frames, in stops, in file order.")] = "",
+    group: Annotated[str, typer.Option(metavar="auto|folder|N", help="How files become brackets: by EXIF time and exposure, by folder, every N files.")] = "",
+    existing: Annotated[ExistingFiles, typer.Option(help="Outputs that exist: skip keeps those that are up to date and remakes our own stale ones.")] = ExistingFiles.skip,
+    isolate: Annotated[bool, typer.Option("--isolate", help="Decode in a child process, so that a crash of a decoder fails one file.")] = False,
+    privacy: Annotated[Privacy, typer.Option(help="strip leaves EXIF and XMP out of the outputs.")] = Privacy.keep,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first image that fails.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the JSON report goes (default OUTPUT/report.json).")] = None,
+) -> None:
+    """Run a pipeline on files and folders."""
+    from restorekit.jobs import plan as make_plan
+    from restorekit.schema import load
+
+    if len(paths) < 2:
+        raise RestorekitError("run takes inputs and an output: restorekit run PIPELINE INPUT... OUTPUT")
+    pipe = load(pipeline)
+    for text in assignments or []:
+        pipe = assigned(pipe, text)
+    offsets = _offsets(ev)
+    plan = make_plan(
+        pipe,
+        paths[:-1],
+        paths[-1],
+        grouping=_grouping(group, pipe),
+        existing=existing.value,
+        recursive=recursive,
+        salt=f"{offsets} {privacy}" if offsets or privacy is Privacy.strip else "",
+    )
+    if dry_run:
+        show_plan(pipe, plan)
+        raise typer.Exit(1 if plan.problems else 0)
+    if all(job.action != "run" for job in plan.jobs) and not plan.problems:
+        _nothing_to_do(plan)
+        return
+
+    from restorekit import device as devices
+    from restorekit.runner import Runner, RunOptions
+
+    devices.keep_freed_memory()
+    options = RunOptions(devices.choose(device), offsets, privacy.value, isolate, fail_fast)
+    runner = Runner(pipe, plan, options)
+    result = _follow(runner)
+    target = report or (plan.journal.parent.parent / "report.json" if plan.journal else None)
+    if target is not None:
+        try:
+            result.write(target)
+        except OSError as error:
+            typer.echo(f"{target}: the report cannot be written ({error.strerror})", err=True)
+    _summary(result)
+    raise typer.Exit(result.exit_code)
+
+
+def assigned(pipe: Pipeline, text: str) -> Pipeline:
+    """The pipeline after one ``stage.param=value``; the value is read as YAML."""
+    import yaml
+
+    from restorekit.errors import PipelineError
+
+    address, equals, value = text.partition("=")
+    stage, dot, name = address.rpartition(".")
+    if not equals or not dot:
+        raise RestorekitError(f"--set {text}: write STAGE.PARAM=VALUE, for instance tone.exposure.ev=0.5")
+    try:
+        return pipe.set(stage, **{name: yaml.safe_load(value)})
+    except PipelineError as error:
+        raise RestorekitError("\n".join(f"--set {text}: {problem.message}" for problem in error.problems)) from None
+    except yaml.YAMLError:
+        raise RestorekitError(f"--set {text}: the value is not valid YAML") from None
+
+
+def _offsets(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise RestorekitError(f"--ev {text}: write stops separated by commas, for instance -2,0,2") from None
+
+
+def _grouping(text: str, pipe: Pipeline) -> Grouping | None:
+    from dataclasses import replace
+
+    from restorekit.io.brackets import Grouping
+
+    if not text:
+        return None
+    base = pipe.input.grouping if pipe.input else Grouping()
+    if text in ("auto", "folder"):
+        return replace(base, by=text)
+    if text.isdigit() and int(text) > 1:
+        return replace(base, by=int(text))
+    raise RestorekitError(f"--group {text}: use auto, folder, or the number of frames of a bracket")
+
+
+def show_plan(pipe: Pipeline, plan: Plan) -> None:
+    """What a run would do, one line a picture, on stderr."""
+    from restorekit.jobs import formats_of
+
+    typer.echo(f"pipeline {pipe.name}: {' > '.join(step.id for step in pipe.steps)}", err=True)
+    typer.echo(f"outputs: {formats_of(plan.outputs)}", err=True)
+    for message in plan.problems:
+        typer.echo(f"cannot use  {message}", err=True)
+    for job in plan.jobs:
+        what = {"run": "would make"}.get(job.action, job.action)
+        why = f"  ({job.why})" if job.why else ""
+        typer.echo(f"{what}  {', '.join(str(p) for p in job.inputs)} -> {', '.join(str(p) for p in job.outputs)}{why}", err=True)
+
+
+def _nothing_to_do(plan: Plan) -> None:
+    for job in plan.jobs:
+        if job.action == "kept":
+            typer.echo(f"kept {job.outputs[0]}: {job.why}", err=True)
+    fresh = sum(job.action == "up to date" for job in plan.jobs)
+    typer.echo(f"nothing to do: {fresh} up to date, {len(plan.jobs) - fresh} kept", err=True)
+
+
+def _follow(runner: Runner) -> RunReport:
+    """Run all jobs, with a progress bar on a terminal and plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        try:
+            for job, report in runner.run():
+                typer.echo(_line(job, report), err=True)
+        except KeyboardInterrupt:
+            runner.report.interrupted = True
+        return runner.report
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        total = bar.add_task("pictures", total=len(runner.plan.jobs))
+        current = bar.add_task("", total=1.0)
+
+        def progress(job: Job) -> Progress:
+            def tell(step: str, share: float) -> None:
+                bar.update(current, description=f"{job.name}: {step}", completed=share)
+
+            return tell
+
+        try:
+            for job, report in runner.run(progress):
+                console.print(_line(job, report), highlight=False, markup=False, soft_wrap=True)
+                bar.advance(total)
+        except KeyboardInterrupt:
+            runner.report.interrupted = True
+    return runner.report
+
+
+def _line(job: Job, report: JobReport) -> str:
+    if report.status == "failed":
+        return f"failed  {report.error}"
+    if report.status != "done":
+        return f"{report.status}  {', '.join(report.outputs)}" + (f": {job.why}" if report.status == "kept" else "")
+    remade = f"  (remade: {job.why})" if job.why else ""
+    text = f"done  {job.name} -> {', '.join(report.outputs)}  {report.width}x{report.height}  {report.wall_s:.1f} s{remade}"
+    return "\n".join([text, *(f"  warning: {warning}" for warning in report.warnings)])
+
+
+def _summary(report: RunReport) -> None:
+    words = [f"{report.count(status)} {status}" for status in ("done", "up to date", "kept", "failed", "not started") if report.count(status)]
+    typer.echo(("interrupted: " if report.interrupted else "") + ", ".join(words), err=True)
+
+
+def print_json(value: Any) -> None:
+    """A result for programs, on stdout."""
+    typer.echo(json.dumps(value, indent=1, default=str))

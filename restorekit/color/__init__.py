@@ -1,0 +1,1 @@
+"""Colour science: transfer functions, primaries, adaptation, camera models, colour differences."""

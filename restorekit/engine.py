@@ -1,0 +1,211 @@
+"""Run a pipeline on one image: conversion at the edge, groups of strips, whole images where a stage needs them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from restorekit.edge import bridge
+from restorekit.errors import Cancelled, InputError, PipelineError
+from restorekit.frame import Bracket, Frame
+from restorekit.io.formats import OutputSpec
+from restorekit.pipeline import Pipeline, Step, fold, tap_index
+from restorekit.stage import BracketStage, run
+from restorekit.strips import Collector, Sink, run_chain, to_cpu
+
+T = TypeVar("T")
+
+Progress = Callable[[str, float], None]
+"""Told the step in work and the finished share (0..1) of the whole pipeline."""
+
+
+@dataclass
+class Run:
+    """How to run a pipeline, and what it took. One value a processed image.
+
+    ``strip_rows`` forces the height of strips (even), for tests and small memories.
+    ``seconds`` holds wall time by step id afterwards. ``cancelled`` is asked between strips.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    strip_rows: int | None = None
+    progress: Progress | None = None
+    cancelled: Callable[[], bool] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def tell(self, step: str, share: float) -> None:
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled("stopped before it was finished; nothing was written")
+        if self.progress is not None:
+            self.progress(step, share)
+
+
+def process(pipeline: Pipeline, image: Frame | Bracket, options: Run | None = None) -> Frame:
+    """The float32 frame after the last stage of a pipeline.
+
+    Raises InputError, StageError or PipelineError when the image does not fit.
+    """
+    steps = plan(pipeline, image)
+    result = _execute(steps, [image], {}, options or Run(), keep_result=True)
+    if isinstance(result, Bracket):
+        raise PipelineError(pipeline.source, ())
+    return result
+
+
+def render(
+    pipeline: Pipeline,
+    images: list[Frame | Bracket],
+    convert: Callable[[OutputSpec], Callable[[Tensor], Tensor]],
+    options: Run | None = None,
+) -> list[Frame]:
+    """One frame for every output of a pipeline, its pixels already in the type of the file.
+
+    ``images`` holds the one image and is emptied, so that its memory can be freed on the way;
+    ``convert`` gives the function that turns float strips into the stored type of an output.
+    """
+    image = images[0]
+    steps = plan(pipeline, image)
+    lead = len(steps) - len(pipeline.steps)
+    ids = [step.id for step in pipeline.steps]
+    collectors = [(tap_index(spec, ids) + lead, Collector(convert(spec))) for spec in pipeline.outputs]
+    taps: dict[int, list[Sink]] = {}
+    for index, collector in collectors:
+        taps.setdefault(index, []).append(collector)
+    del image
+    _execute(steps, images, taps, options or Run(), keep_result=False)
+    return [collector.frame() for _, collector in collectors]
+
+
+def plan(pipeline: Pipeline, image: Frame | Bracket) -> tuple[Step, ...]:
+    """The steps that will run on this image: those that bring it to the declared state, then the pipeline's.
+
+    Raises InputError when the image cannot be brought there, or the stages do not take its state.
+    """
+    frames = image.frames if isinstance(image, Bracket) else (image,)
+    have = frames[0].state.changed({"frames": "bracket" if isinstance(image, Bracket) else "single"})
+    want = pipeline.input.state if pipeline.input else have
+    name = frames[0].name
+    if have.frames != want.frames:
+        cure = "give it a bracket: several exposures in a folder, or --group" if want.frames != "single" else "process its files one by one"
+        raise InputError(f"{name}: pipeline {pipeline.name} takes a {want.frames} of frames, this is a {have.frames}; {cure}")
+    lead = bridge(have, want, name)
+    steps = (*lead, *pipeline.steps)
+    found = fold(have, [step.stage for step in steps])
+    if found.problems:
+        raise InputError(f"{name}: does not fit pipeline {pipeline.name}: {found.problems[0][1]}")
+    return steps
+
+
+def _execute(
+    steps: Sequence[Step],
+    images: list[Frame | Bracket],
+    taps: Mapping[int, Sequence[Sink]],
+    options: Run,
+    *,
+    keep_result: bool,
+) -> Frame | Bracket:
+    """Run steps group by group. ``images`` is emptied at once; only the current image is held."""
+    image = images.pop()
+    total = len(steps)
+    if -1 in taps or not steps:
+        _deliver(image, taps.get(-1, ()))
+    index = 0
+    while index < total:
+        step = steps[index]
+        options.tell(step.id, index / total)
+        stage = step.stage
+        if isinstance(stage, BracketStage):
+            image = _combine(stage, image, step.id, options)
+            _deliver(image, taps.get(index, ()))
+            index += 1
+            continue
+        last = _group_end(steps, index, image)
+        sinks = {k - index: taps[k] for k in range(index, last + 1) if k in taps}
+        whole = keep_result or last < total - 1
+        if isinstance(image, Bracket):
+            image = Bracket(tuple(_group(steps[index : last + 1], [frame], sinks, options, True, index / total, total) for frame in image))
+        else:
+            held = [image]
+            del image
+            image = _group(steps[index : last + 1], held, sinks, options, whole, index / total, total)
+        index = last + 1
+    return image
+
+
+def _group_end(steps: Sequence[Step], start: int, image: Frame | Bracket) -> int:
+    """The last step that can run in one pass of strips with the step at ``start``."""
+    if steps[start].stage.reach().kind == "global":
+        return start
+    frames = image.frames if isinstance(image, Bracket) else (image,)
+    end = start
+    for index in range(start + 1, len(steps)):
+        stage = steps[index].stage
+        breaks = stage.reach().kind == "global" or any(stage.needs_measure(frame) for frame in frames)
+        if isinstance(stage, BracketStage) or breaks:
+            break
+        end = index
+    return end
+
+
+def _group(
+    steps: Sequence[Step],
+    held: list[Frame],
+    sinks: Mapping[int, Sequence[Sink]],
+    options: Run,
+    whole: bool,
+    base: float,
+    total: int,
+) -> Frame:
+    """One global stage, or one pass of strips; ``held`` is emptied so that the input can be freed."""
+    frame = held.pop()
+    first = steps[0].stage
+    if first.needs_measure(frame) or first.reach().kind == "global":
+        frame = frame.as_float()
+    first.check(frame)
+    if first.needs_measure(frame):
+        frame = replace(frame, facts=_timed(options, steps[0].id, lambda: first.measure(frame)))
+    if first.reach().kind == "global":
+        moved = frame.planes(lambda plane: plane.to(options.device))
+        result = to_cpu(_timed(options, steps[0].id, lambda: run(first, moved)))
+        _deliver(result, sinks.get(0, ()))
+        return result
+    stages = [step.stage for step in steps]
+    collector = Collector()
+    everyone = {k: list(v) for k, v in sinks.items()}
+    if whole:
+        everyone.setdefault(len(stages) - 1, []).append(collector)
+    seconds = [0.0] * len(stages)
+
+    def progress(share: float) -> None:
+        options.tell(steps[-1].id, base + share * len(steps) / total)
+
+    run_chain(frame, stages, everyone, device=options.device, rows=options.strip_rows, seconds=seconds, progress=progress)
+    for step, spent in zip(steps, seconds, strict=True):
+        options.seconds[step.id] = options.seconds.get(step.id, 0.0) + spent
+    return collector.frame() if whole else frame
+
+
+def _timed(options: Run, step: str, work: Callable[[], T]) -> T:
+    started = time.perf_counter()
+    result = work()
+    options.seconds[step] = options.seconds.get(step, 0.0) + time.perf_counter() - started
+    return result
+
+
+def _combine(stage: BracketStage, image: Frame | Bracket, step: str, options: Run) -> Frame | Bracket:
+    if not isinstance(image, Bracket):
+        raise InputError(f"{image.name}: {stage.spec.name} needs a bracket of several frames, this is one; group the files with --group")
+    return _timed(options, step, lambda: stage.combine(image))
+
+
+def _deliver(image: Frame | Bracket, sinks: Sequence[Sink]) -> None:
+    """Hand a whole frame to sinks as one strip."""
+    if sinks and isinstance(image, Frame):
+        frame = image.as_float()
+        for sink in sinks:
+            sink.take(frame.rows(0, frame.height))

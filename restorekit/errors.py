@@ -1,0 +1,50 @@
+"""What can go wrong, as one-line messages that name the thing and the cure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class RestorekitError(Exception):
+    """Base of every error that is the input's or the caller's fault, not a bug.
+
+    The text is one line for a person to read: what is wrong, with which file or stage,
+    and what to do about it.
+    """
+
+
+class InputError(RestorekitError):
+    """A file, folder or array that cannot be used as it is."""
+
+
+class OutputError(RestorekitError):
+    """A result that cannot be written: wrong format for its state, full disk, no permission."""
+
+
+class StageError(RestorekitError):
+    """A stage that was given a frame it cannot work on."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a pipeline file. ``line`` and ``column`` count from 1."""
+
+    message: str
+    line: int = 1
+    column: int = 1
+
+
+class PipelineError(RestorekitError):
+    """A pipeline that cannot run, with every problem found in it.
+
+    ``str()`` gives one ``file:line:col: message`` line a problem.
+    """
+
+    def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
+        self.source = source
+        self.problems = problems
+        super().__init__("\n".join(f"{source}:{p.line}:{p.column}: {p.message}" for p in problems))
+
+
+class Cancelled(RestorekitError):
+    """The caller asked a running pipeline to stop."""

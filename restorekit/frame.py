@@ -1,0 +1,356 @@
+"""The value that flows through a pipeline: one image with what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restorekit.errors import InputError
+from restorekit.state import ImageState
+
+BayerPattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How the light was gathered. Unknown values are ``None``.
+
+    ``time_s`` seconds, ``f_number`` the aperture N, ``iso`` the exposure index,
+    ``ev_offset`` stops relative to the reference frame of a bracket, when it is known.
+    """
+
+    time_s: float | None = None
+    f_number: float | None = None
+    iso: float | None = None
+    ev_offset: float | None = None
+
+    @property
+    def relative(self) -> float | None:
+        """Gathered light, ``t * S / N^2`` (ISO 100 and unknown apertures count as 1)."""
+        if self.time_s is None:
+            return None
+        return self.time_s * (self.iso or 100.0) / 100.0 / (self.f_number or 1.0) ** 2
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """The DNG colour model of a camera for one calibration illuminant (DNG 1.7, chapter 6).
+
+    ``temperature_k`` the illuminant's correlated colour temperature in kelvin, ``color_matrix`` ``[3,3]`` XYZ to
+    camera, ``forward_matrix`` ``[3,3]`` white-balanced camera to XYZ D50,
+    ``camera_calibration`` ``[3,3]`` reference camera to this camera.
+    """
+
+    temperature_k: float
+    color_matrix: Matrix
+    forward_matrix: Matrix | None = None
+    camera_calibration: Matrix | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """What a camera says about its sensor. Levels are digital numbers, before any scaling.
+
+    ``cfa`` names the colours of the repeating cell row by row (``("RG", "GB")``; six rows of
+    six for X-Trans; empty where there is no mosaic). ``black`` ``[h,w,C]`` repeats over the image
+    like the cell (C is the number of channels), ``white`` ``[C]``; C is 1 for a mosaic.
+    ``black_rows``/``black_columns`` are the DNG BlackLevelDeltaV/H. ``neutral`` ``[3]`` is the
+    camera's response to the light's white, green = 1.
+    """
+
+    make: str = ""
+    model: str = ""
+    cfa: tuple[str, ...] = ()
+    black: NDArray[np.float32] | None = None
+    white: NDArray[np.float32] | None = None
+    black_rows: NDArray[np.float32] | None = None
+    black_columns: NDArray[np.float32] | None = None
+    linearization: NDArray[np.float32] | None = None
+    neutral: tuple[float, float, float] | None = None
+    calibrations: tuple[Calibration, ...] = ()
+    analog_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    baseline_exposure_ev: float = 0.0
+    noise_profile: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Make and model as a person says them, for messages."""
+        if self.make and self.model.lower().startswith(self.make.lower()):
+            return self.model
+        return " ".join(part for part in (self.make, self.model) if part) or "unknown camera"
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What is known about the scene and the signal, beside the pixels.
+
+    illuminant
+        camera RGB of a white surface, green = 1 (the DNG AsShotNeutral).
+    white_balance
+        gains already applied to the channels, or ``None``.
+    noise
+        Poisson-Gaussian model ``variance = a * x + b`` a channel, in current pixel units.
+    clip_level
+        value at which each channel of the sensor clips, in current pixel units.
+    scale
+        factor between current pixel values and the sensor's 0..1 range.
+    alignment
+        ``[3,3]`` homography that brought this frame onto its reference.
+    measured
+        whole-image statistics of stages that need them, by stage name.
+    """
+
+    illuminant: tuple[float, float, float] | None = None
+    white_balance: tuple[float, float, float] | None = None
+    noise: tuple[tuple[float, float], ...] | None = None
+    clip_level: tuple[float, ...] | None = None
+    scale: float = 1.0
+    alignment: Matrix | None = None
+    measured: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
+
+    def scaled(self, gains: Sequence[float]) -> Facts:
+        """These facts after the pixels were multiplied, a gain a channel (or one for all).
+
+        Variance follows the square of the gain: ``a' = g a``, ``b' = g^2 b``.
+        """
+        g = tuple(gains) * (3 if len(gains) == 1 else 1)
+        changed = self
+        if self.clip_level is not None:
+            clip = self.clip_level * (len(g) if len(self.clip_level) == 1 else 1)
+            changed = replace(changed, clip_level=tuple(c * k for c, k in zip(clip, g, strict=True)))
+        if self.noise is not None:
+            noise = self.noise * (len(g) if len(self.noise) == 1 else 1)
+            changed = replace(
+                changed, noise=tuple((a * k, b * k * k) for (a, b), k in zip(noise, g, strict=True))
+            )
+        if len(set(g)) == 1:
+            changed = replace(changed, scale=self.scale * g[0])
+        return changed
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file carried beside its pixels; bytes are kept as the container held them.
+
+    ``exif`` is a TIFF-structured block without the ``Exif\\0\\0`` header, ``icc`` the profile
+    of the pixels, ``orientation`` the EXIF orientation (1..8) still to be applied.
+    """
+
+    exif: bytes = b""
+    icc: bytes = b""
+    xmp: bytes = b""
+    orientation: int = 1
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a strip lies in its image: its first row, and the height of the whole."""
+
+    top: int
+    full_height: int
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image: pixels, their meaning, and what is known about them. Never changed in place.
+
+    ``pixels`` is ``[C,H,W]``, C = 1 for a mosaic or gray, in RGB order. The type is the one
+    it came in (uint8, uint16, float16, float32) until a stage needs float: integers of a
+    sensor-referred frame are digital numbers, other integers are fractions of their maximum.
+    ``alpha`` is ``[1,H,W]`` in 0..1 (or an integer type), ``masks`` are bool planes ``[1,H,W]``
+    or ``[C,H,W]`` by name (``clipped``, ``motion``).
+    """
+
+    pixels: Tensor
+    state: ImageState = ImageState()
+    alpha: Tensor | None = None
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    exposure: Exposure = Exposure()
+    camera: Camera = Camera()
+    facts: Facts = Facts()
+    metadata: Metadata = Metadata()
+    source: Path | None = None
+    region: Region | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 3:
+            raise InputError(f"a frame's pixels are [C,H,W], got shape {tuple(self.pixels.shape)}")
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[2]
+
+    @property
+    def name(self) -> str:
+        """What messages call this frame."""
+        return str(self.source) if self.source else "frame"
+
+    def with_pixels(self, pixels: Tensor) -> Frame:
+        """This frame with other pixels of the same meaning."""
+        return replace(self, pixels=pixels)
+
+    def with_note(self, note: str) -> Frame:
+        """This frame with a warning for the report (each text once)."""
+        return self if note in self.notes else replace(self, notes=(*self.notes, note))
+
+    def as_float(self) -> Frame:
+        """This frame with float32 pixels: integers become 0..1, digital numbers stay as they are."""
+        if self.pixels.dtype == torch.float32:
+            return self
+        pixels = to_float(self.pixels, digital_numbers=self.state.reference == "sensor")
+        return replace(self, pixels=pixels)
+
+    def planes(self, apply: Callable[[Tensor], Tensor]) -> Frame:
+        """This frame with a geometric operation applied to pixels, alpha and masks alike."""
+        return replace(
+            self,
+            pixels=apply(self.pixels),
+            alpha=None if self.alpha is None else apply(self.alpha),
+            masks={name: apply(mask) for name, mask in self.masks.items()} if self.masks else self.masks,
+        )
+
+    def rows(self, start: int, stop: int) -> Frame:
+        """The rows ``start..stop`` of this frame as a strip that knows its place."""
+        if start == 0 and stop == self.height and self.region is not None:
+            return self
+        here = self.region or Region(0, self.height)
+        strip = self.planes(lambda plane: plane[:, start:stop])
+        return replace(strip, region=Region(here.top + start, here.full_height))
+
+    def upright(self) -> Frame:
+        """This frame turned so that its EXIF orientation is 1. Mosaics cannot be turned."""
+        orientation = self.metadata.orientation
+        if orientation == 1 or self.state.is_mosaic:
+            return self
+        turned = self.planes(lambda plane: orient(plane, orientation))
+        return replace(turned, metadata=replace(self.metadata, orientation=1))
+
+    @staticmethod
+    def from_bayer(
+        mosaic: NDArray[np.generic] | Tensor,
+        *,
+        pattern: BayerPattern,
+        black: float | Sequence[float] = 0.0,
+        white: float,
+        exposure: Exposure | None = None,
+        neutral: tuple[float, float, float] | None = None,
+        camera: Camera | None = None,
+    ) -> Frame:
+        """A sensor-referred frame from a mosaic ``[H,W]`` of digital numbers.
+
+        ``black`` is one level or four, in the order of ``pattern``; ``white`` the level at which
+        the sensor clips; ``neutral`` the camera RGB of a white surface. ``camera`` may bring the
+        colour calibration; its mosaic and levels are replaced by those given here.
+
+        Raises InputError for a wrong shape, an unknown pattern or a white level not above black.
+        """
+        plane = torch.as_tensor(mosaic)
+        if plane.ndim != 2:
+            raise InputError(f"a bayer mosaic is [H,W], got shape {tuple(plane.shape)}")
+        if sorted(pattern) != ["B", "G", "G", "R"] or pattern[0] == pattern[3] != "G":
+            raise InputError(f"bayer pattern {pattern!r} is none of RGGB, BGGR, GRBG, GBRG")
+        levels = np.asarray(black, dtype=np.float32).reshape(-1)
+        if levels.size not in (1, 4):
+            raise InputError(f"black is one level or four, got {levels.size}")
+        if not white > levels.max():
+            raise InputError(f"white level {white} is not above black level {levels.max()}")
+        cell = levels.reshape(1, 1, 1) if levels.size == 1 else levels.reshape(2, 2, 1)
+        base = camera or Camera()
+        return Frame(
+            plane[None],
+            ImageState("bayer", "sensor", "linear", "camera"),
+            exposure=exposure or Exposure(),
+            camera=replace(
+                base,
+                cfa=(pattern[:2], pattern[2:]),
+                black=cell,
+                white=np.asarray([white], dtype=np.float32),
+                neutral=neutral or base.neutral,
+            ),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Bracket:
+    """Frames of one scene at different exposures, darkest first (a burst: all the same)."""
+
+    frames: tuple[Frame, ...]
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise InputError("a bracket needs at least one frame")
+
+    @staticmethod
+    def of(frames: Sequence[Frame], ev: Sequence[float] = ()) -> Bracket:
+        """Frames of one scene as a bracket, darkest first where their exposures are known.
+
+        ``ev`` gives exposure offsets in stops, in the order of the frames.
+
+        Raises InputError when there is one frame only, when sizes or states differ, or when
+        ``ev`` has another length.
+        """
+        first = frames[0]
+        if len(frames) < 2:
+            raise InputError(f"{first.name}: is one frame, a bracket needs at least two; group its files with --group folder or --group N")
+        if ev and len(ev) != len(frames):
+            raise InputError(f"{first.name}: {len(ev)} exposure offsets for a bracket of {len(frames)} frames; give one a frame")
+        for frame in frames[1:]:
+            if (frame.height, frame.width) != (first.height, first.width):
+                raise InputError(
+                    f"{frame.name}: is {frame.width}x{frame.height}, but {first.name} of the same bracket is "
+                    f"{first.width}x{first.height}; use frames of one size"
+                )
+            if frame.state != first.state:
+                raise InputError(f"{frame.name}: is {frame.state}, but {first.name} of the same bracket is {first.state}; use one kind of file")
+        if ev:
+            marked = [replace(f, exposure=replace(f.exposure, ev_offset=e)) for f, e in zip(frames, ev, strict=True)]
+            return Bracket(tuple(sorted(marked, key=lambda frame: frame.exposure.ev_offset or 0.0)))
+        if all(frame.exposure.relative is not None for frame in frames):
+            return Bracket(tuple(sorted(frames, key=lambda frame: frame.exposure.relative or 0.0)))
+        return Bracket(tuple(frames))
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(self.frames)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def state(self) -> ImageState:
+        """The state of its frames, which must be equal."""
+        return self.frames[0].state
+
+    @property
+    def reference(self) -> Frame:
+        """The frame that the others are measured against: the middle one."""
+        return self.frames[len(self.frames) // 2]
+
+
+def to_float(pixels: Tensor, *, digital_numbers: bool = False) -> Tensor:
+    """Pixels of any storage type as float32; integers are divided by their maximum."""
+    if pixels.dtype == torch.float32:
+        return pixels
+    if pixels.dtype.is_floating_point or pixels.dtype == torch.bool or digital_numbers:
+        return pixels.to(torch.float32)
+    return pixels.to(torch.float32).mul_(1.0 / torch.iinfo(pixels.dtype).max)
+
+
+def orient(plane: Tensor, orientation: int) -> Tensor:
+    """``[C,H,W]`` turned as the EXIF orientation (1..8, TIFF 6.0 tag 274) asks."""
+    if orientation in (5, 6, 7, 8):
+        plane = plane.transpose(1, 2)
+    flips = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}.get(orientation, ())
+    return plane.flip(flips) if flips else plane

@@ -1,0 +1,349 @@
+"""DNG files by the DNG 1.7 specification (Adobe): mosaics and linear images read, Bayer mosaics written.
+
+Reading gives the stored values after the linearization table, cropped to the active area, with all levels as the
+tags tell them. Nothing of it goes through another RAW decoder, so that no level is subtracted twice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from restorekit.color.camera import ILLUMINANT_TEMPERATURES_K, illuminant_temperature_k, neutral_of_white
+from restorekit.errors import InputError, OutputError
+from restorekit.frame import Calibration, Camera, Exposure, Frame, Matrix, Metadata
+from restorekit.io import metadata, opcodes
+from restorekit.io.tiff import (
+    ASCII,
+    BYTE,
+    DOUBLE,
+    LONG,
+    RATIONAL,
+    SHORT,
+    SRATIONAL,
+    Directory,
+    Field,
+    TiffError,
+    Tree,
+    lay_out,
+    read_directories,
+)
+from restorekit.state import ImageState
+
+if TYPE_CHECKING:
+    import tifffile
+
+CFA, LINEAR_RAW = 32803, 34892
+PHOTOMETRIC, SUBFILE_TYPE, BITS, XMP = 262, 254, 258, 700
+DNG_VERSION = 50706
+LINEARIZATION_TABLE, BLACK_REPEAT, BLACK_LEVEL, BLACK_DELTA_H, BLACK_DELTA_V, WHITE_LEVEL = range(50712, 50718)
+CFA_REPEAT, CFA_PATTERN, CFA_PLANE_COLOR, CFA_LAYOUT = 33421, 33422, 50710, 50711
+ANALOG_BALANCE, AS_SHOT_NEUTRAL, AS_SHOT_WHITE_XY, BASELINE_EXPOSURE = range(50727, 50731)
+UNIQUE_MODEL, ACTIVE_AREA, NOISE_PROFILE = 50708, 50829, 51041
+CALIBRATION_SIGNATURE, PROFILE_SIGNATURE = 50931, 50932
+CALIBRATIONS = ((50778, 50721, 50964, 50723), (50779, 50722, 50965, 50724), (52529, 52531, 52532, 52530))
+"""Tags of each calibration: CalibrationIlluminant, ColorMatrix, ForwardMatrix, CameraCalibration."""
+
+_UNKNOWN_LIGHT_K = 5003.0
+
+
+def read_dng(path: Path) -> Frame:
+    """A DNG as a sensor-referred frame: a mosaic ``[1,H,W]``, or ``[3,H,W]`` for a linear (already demosaiced) one.
+
+    Pixels are digital numbers of the stored type. Where the file maps its values to linear light by polynomials
+    (lossy linear DNG), these are applied, and the pixels are float32 with black 0 and white 1.
+
+    Raises InputError for files that are damaged, end early, or hold a mosaic that is neither Bayer nor X-Trans.
+    """
+    with path.open("rb") as file:
+        try:
+            directories = read_directories(file)
+        except TiffError as error:
+            raise InputError(f"{path}: is damaged, {error}; copy it again from the camera or card") from error
+        main, raw = directories[0], raw_directory(directories)
+        if raw is None:
+            raise InputError(f"{path}: holds no RAW image, only previews; use the original file")
+        check_complete(path, file, raw)
+        exif = metadata.raw_exif(file)
+    stored = _linearized(_decode(path, raw.offset), raw)
+    camera = _camera(path, main, raw, channels=1 if stored.ndim == 2 else stored.shape[2])
+    area = raw.integers(ACTIVE_AREA)
+    if len(area) == 4:
+        stored = stored[area[0] : area[2], area[1] : area[3]]
+    pixels, camera, notes = opcodes.applied(stored, camera, main, raw)
+    planes = torch.from_numpy(pixels)
+    layout = "gray" if planes.ndim == 2 else "rgb"
+    if camera.cfa:
+        layout = "bayer" if len(camera.cfa) == 2 else "xtrans"
+    state = ImageState().changed({"layout": layout, "reference": "sensor", "transfer": "linear", "primaries": "camera"})
+    xmp = main.fields[XMP].data if XMP in main.fields else b""
+    orientation = main.integer(metadata.ORIENTATION, 1)
+    frame = Frame(
+        planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1),
+        state,
+        exposure=metadata.exposure_from_exif(exif),
+        camera=camera,
+        metadata=Metadata(exif=exif, xmp=metadata.clean_xmp(xmp), orientation=orientation if orientation in range(1, 9) else 1),
+        source=path,
+    )
+    for note in notes:
+        frame = frame.with_note(f"{path.name}: {note}")
+    return frame
+
+
+def write_dng(path: Path, frame: Frame) -> None:
+    """Write a sensor-referred Bayer mosaic of 16-bit digital numbers as an uncompressed DNG 1.4 (1.6 for 3 lights).
+
+    Camera, exposure, EXIF and orientation go with it; :func:`read_dng` gives them back.
+
+    Raises OutputError for other frames, for calibrations of a light that EXIF has no name for, and where the
+    file cannot be written.
+    """
+    from restorekit.io.write import replacing
+
+    if frame.state.layout != "bayer" or frame.state.reference != "sensor" or frame.pixels.dtype != torch.uint16:
+        raise OutputError(f"{path}: dng takes a Bayer mosaic of 16-bit digital numbers, this is {frame.state}; write exr or tiff")
+    mosaic = np.ascontiguousarray(frame.pixels[0].cpu().numpy(), dtype="<u2")
+    tree = _fields(path, frame)
+
+    def block(start: int) -> bytes:
+        return lay_out({**tree, 273: Field.of(LONG, (start,)), 279: Field.of(LONG, (mosaic.nbytes,))})
+
+    start = -(-len(block(0)) // 16) * 16
+    with replacing(path) as file:
+        file.write(block(start).ljust(start, b"\0"))
+        file.write(mosaic.data)
+
+
+def raw_directory(directories: tuple[Directory, ...]) -> Directory | None:
+    """The directory of the full-size RAW image."""
+    full = [d for d in directories if d.integer(PHOTOMETRIC, 0) in (CFA, LINEAR_RAW) and d.integer(SUBFILE_TYPE, 0) == 0]
+    return max(full, key=lambda d: d.extent()[0], default=None)
+
+
+def check_complete(path: Path, file: BinaryIO, directory: Directory) -> None:
+    """Raise InputError when the image data of a directory lie beyond the end of the file."""
+    size = file.seek(0, 2)
+    end = directory.extent()[1]
+    if end > size:
+        raise InputError(f"{path}: is cut off, {size} of at least {end} bytes are there; copy it again from the camera or card")
+
+
+def _decode(path: Path, offset: int) -> NDArray[np.generic]:
+    """The stored values ``[H,W]`` or ``[H,W,C]`` of the directory at an offset."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = next(page for page in _pages(tiff.pages) if page.offset == offset)
+            array: NDArray[np.generic] = page.asarray()
+            separate = page.planarconfig == 2 and array.ndim == 3
+    except (ValueError, RuntimeError, OSError, KeyError, StopIteration) as error:
+        raise InputError(f"{path}: its RAW image cannot be decoded ({_first_line(error)}); it is damaged or of an unknown kind") from error
+    return np.moveaxis(array, 0, -1) if separate else array
+
+
+def _pages(pages: tifffile.TiffPages) -> list[tifffile.TiffPage]:
+    found: list[tifffile.TiffPage] = []
+    for page in pages:
+        assert not isinstance(page, type(None))
+        found.append(page)  # type: ignore[arg-type]
+        inside = getattr(page, "pages", None)
+        if inside is not None:
+            found += _pages(inside)
+    return found
+
+
+def _linearized(stored: NDArray[np.generic], raw: Directory) -> NDArray[np.generic]:
+    """Values after the LinearizationTable; those beyond its end take its last entry."""
+    table = np.asarray(raw.integers(LINEARIZATION_TABLE), np.uint16)
+    if table.size == 0 or stored.dtype.kind != "u":
+        return stored
+    full = np.full(np.iinfo(stored.dtype).max + 1, table[-1], np.uint16)
+    full[: table.size] = table[: full.size]
+    return np.take(full, stored)
+
+
+def _camera(path: Path, main: Directory, raw: Directory, channels: int) -> Camera:
+    bits = raw.integer(BITS, 16)
+    floating = raw.integer(339, 1) == 3
+    repeat = raw.integers(BLACK_REPEAT) or (1, 1)
+    black = raw.numbers(BLACK_LEVEL) or (0.0,)
+    cells = repeat[0] * repeat[1] * channels
+    white = raw.numbers(WHITE_LEVEL) or (1.0 if floating else float(2**bits - 1),)
+    deltas = [np.asarray(raw.numbers(tag), np.float32) for tag in (BLACK_DELTA_V, BLACK_DELTA_H)]
+    balance = _finite(main.numbers(ANALOG_BALANCE))
+    noise = raw.numbers(NOISE_PROFILE) or main.numbers(NOISE_PROFILE)
+    exposure_ev = main.numbers(BASELINE_EXPOSURE)
+    camera = Camera(
+        make=main.text(metadata.MAKE),
+        model=main.text(metadata.MODEL) or main.text(UNIQUE_MODEL),
+        cfa=_pattern(path, raw) if raw.integer(PHOTOMETRIC, 0) == CFA else (),
+        black=np.resize(np.asarray(black, np.float32), cells).reshape(repeat[0], repeat[1], channels),
+        white=np.resize(np.asarray(white, np.float32), channels),
+        black_rows=deltas[0] if deltas[0].any() else None,
+        black_columns=deltas[1] if deltas[1].any() else None,
+        calibrations=_calibrations(main),
+        analog_balance=(balance[0], balance[1], balance[2]) if len(balance) == 3 else (1.0, 1.0, 1.0),
+        baseline_exposure_ev=exposure_ev[0] if exposure_ev and math.isfinite(exposure_ev[0]) else 0.0,
+        noise_profile=tuple(zip(noise[::2], noise[1::2], strict=False)),
+    )
+    if not (camera.white is not None and camera.black is not None and (camera.white > camera.black.max((0, 1))).all()):
+        raise InputError(f"{path}: its white level is not above its black level; the file is damaged")
+    return replace(camera, neutral=_neutral(main, camera))
+
+
+def _pattern(path: Path, raw: Directory) -> tuple[str, ...]:
+    """The colours of the repeating cell, from the top left of the active area."""
+    rows, columns = (*raw.integers(CFA_REPEAT), 2, 2)[:2]
+    codes = raw.integers(CFA_PATTERN)
+    planes = raw.integers(CFA_PLANE_COLOR) or (0, 1, 2)
+    cell = "".join("RGBCMYW"[code] if code < 7 else "?" for code in codes)
+    lines = tuple(cell[row * columns : (row + 1) * columns] for row in range(rows))
+    bayer = sorted(cell) == ["B", "G", "G", "R"] and (rows, columns) == (2, 2) and cell[0] != cell[3]
+    bayer = bayer or cell in ("GRBG", "GBRG")
+    xtrans = (rows, columns) == (6, 6) and len(cell) == 36 and set(cell) == set("RGB")
+    if planes[:3] != (0, 1, 2) or raw.integer(CFA_LAYOUT, 1) != 1 or not (bayer or xtrans):
+        raise InputError(f"{path}: its colour filters {'/'.join(lines) or '?'} are neither Bayer nor X-Trans, which alone are supported")
+    return lines
+
+
+def _neutral(main: Directory, camera: Camera) -> tuple[float, float, float] | None:
+    values = main.numbers(AS_SHOT_NEUTRAL)
+    if len(values) == 3 and all(math.isfinite(value) and value > 0 for value in values):
+        return values[0] / values[1], 1.0, values[2] / values[1]
+    white = main.numbers(AS_SHOT_WHITE_XY)
+    if len(white) == 2 and all(0 < value < 1 for value in white) and camera.calibrations:
+        return neutral_of_white(camera, (white[0], white[1]))
+    return None
+
+
+def _calibrations(main: Directory) -> tuple[Calibration, ...]:
+    """The colour calibrations; only the first one where a second is for a light that has no temperature."""
+    individual = main.text(CALIBRATION_SIGNATURE) == main.text(PROFILE_SIGNATURE)
+    found: list[tuple[float | None, Calibration]] = []
+    for light, color, forward, calibration in CALIBRATIONS:
+        matrix = _matrix(main, color)
+        if matrix is not None:
+            temperature_k = illuminant_temperature_k(main.integer(light, 0))
+            own = _matrix(main, calibration) if individual else None
+            known = temperature_k or _UNKNOWN_LIGHT_K
+            found.append((temperature_k, Calibration(known, matrix, _matrix(main, forward), own)))
+    if any(temperature_k is None for temperature_k, _ in found):
+        found = found[:1]
+    return tuple(calibration for _, calibration in found)
+
+
+def _matrix(main: Directory, tag: int) -> Matrix | None:
+    values = _finite(main.numbers(tag))
+    matrix = np.asarray(values, np.float64)
+    return matrix.reshape(3, 3) if matrix.size == 9 and matrix.any() else None
+
+
+def _finite(values: tuple[float, ...]) -> tuple[float, ...]:
+    return values if all(math.isfinite(value) for value in values) else ()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _fields(path: Path, frame: Frame) -> Tree:
+    """All fields of a DNG but the place of its strip."""
+    from restorekit import __version__
+
+    camera = frame.camera
+    black = np.zeros((1, 1, 1), np.float32) if camera.black is None else camera.black
+    white = 65535.0 if camera.white is None else float(camera.white[0])
+    noise = [value for pair in camera.noise_profile for value in pair]
+    three = len(camera.calibrations) > 2
+    tree = metadata.output_exif(
+        frame.metadata.exif, width=frame.width, height=frame.height, software=f"restorekit {__version__}", order="<"
+    )
+    tree |= {
+        metadata.MAKE: Field.of(ASCII, camera.make),
+        metadata.MODEL: Field.of(ASCII, camera.model),
+        metadata.ORIENTATION: Field.of(SHORT, (frame.metadata.orientation,)),
+        SUBFILE_TYPE: Field.of(LONG, (0,)),
+        256: Field.of(LONG, (frame.width,)),
+        257: Field.of(LONG, (frame.height,)),
+        BITS: Field.of(SHORT, (16,)),
+        259: Field.of(SHORT, (1,)),
+        PHOTOMETRIC: Field.of(SHORT, (CFA,)),
+        277: Field.of(SHORT, (1,)),
+        278: Field.of(LONG, (frame.height,)),
+        284: Field.of(SHORT, (1,)),
+        CFA_REPEAT: Field.of(SHORT, (2, 2)),
+        CFA_PATTERN: Field.of(BYTE, ["RGB".index(color) for color in "".join(camera.cfa)]),
+        CFA_PLANE_COLOR: Field.of(BYTE, (0, 1, 2)),
+        CFA_LAYOUT: Field.of(SHORT, (1,)),
+        DNG_VERSION: Field.of(BYTE, (1, 6, 0, 0) if three else (1, 4, 0, 0)),
+        50707: Field.of(BYTE, (1, 6, 0, 0) if three else (1, 2, 0, 0)),
+        UNIQUE_MODEL: Field.of(ASCII, camera.name),
+        BLACK_REPEAT: Field.of(SHORT, black.shape[:2]),
+        BLACK_LEVEL: Field.of(RATIONAL, black.reshape(-1).tolist()),
+        WHITE_LEVEL: Field.of(LONG, (round(white),)),
+        50718: Field.of(RATIONAL, (1, 1)),
+        50719: Field.of(LONG, (0, 0)),
+        50720: Field.of(LONG, (frame.width, frame.height)),
+        ANALOG_BALANCE: Field.of(RATIONAL, camera.analog_balance),
+        BASELINE_EXPOSURE: Field.of(SRATIONAL, (camera.baseline_exposure_ev,)),
+        ACTIVE_AREA: Field.of(LONG, (0, 0, frame.height, frame.width)),
+    }
+    if camera.neutral is not None:
+        tree[AS_SHOT_NEUTRAL] = Field.of(RATIONAL, camera.neutral)
+    if noise:
+        tree[NOISE_PROFILE] = Field.of(DOUBLE, noise)
+    for tag, levels in ((BLACK_DELTA_V, camera.black_rows), (BLACK_DELTA_H, camera.black_columns)):
+        if levels is not None:
+            tree[tag] = Field.of(SRATIONAL, levels.tolist())
+    tree |= _calibration_fields(path, camera.calibrations)
+    photo = tree.setdefault(metadata.EXIF_IFD, {})
+    assert isinstance(photo, dict)
+    photo |= _exposure_fields(frame.exposure)
+    if not photo:
+        del tree[metadata.EXIF_IFD]
+    return tree
+
+
+def _calibration_fields(path: Path, calibrations: tuple[Calibration, ...]) -> Tree:
+    tree: Tree = {}
+    for calibration, tags in zip(calibrations, CALIBRATIONS, strict=False):
+        code = _light_code(calibration.temperature_k)
+        if code is None and len(calibrations) > 1:
+            raise OutputError(
+                f"{path}: no EXIF light source has the {calibration.temperature_k:g} K of a colour calibration; "
+                "calibrate for standard illuminants such as A (2856 K) and D65 (6504 K)"
+            )
+        matrices = (calibration.color_matrix, calibration.forward_matrix, calibration.camera_calibration)
+        tree[tags[0]] = Field.of(SHORT, (code or 0,))
+        for tag, matrix in zip(tags[1:], matrices, strict=True):
+            if matrix is not None:
+                tree[tag] = Field.of(SRATIONAL, matrix.reshape(-1).tolist())
+    return tree
+
+
+def _light_code(temperature_k: float) -> int | None:
+    """The EXIF light source of a temperature, CIE illuminants before lamps and weather."""
+    codes = sorted(ILLUMINANT_TEMPERATURES_K, key=lambda code: code not in range(17, 24))
+    return next((code for code in codes if abs(ILLUMINANT_TEMPERATURES_K[code] - temperature_k) < 1), None)
+
+
+def _exposure_fields(exposure: Exposure) -> Tree:
+    tree: Tree = {}
+    if exposure.time_s is not None:
+        tree[metadata.EXPOSURE_TIME] = Field.of(RATIONAL, (exposure.time_s,))
+    if exposure.f_number is not None:
+        tree[metadata.F_NUMBER] = Field.of(RATIONAL, (exposure.f_number,))
+    if exposure.iso is not None:
+        tree[metadata.ISO] = Field.of(SHORT, (min(round(exposure.iso), 65535),))
+        if exposure.iso >= 65535:
+            tree[34864] = Field.of(SHORT, (2,))
+            tree[metadata.RECOMMENDED_INDEX] = Field.of(LONG, (round(exposure.iso),))
+    return tree

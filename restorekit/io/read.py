@@ -1,0 +1,133 @@
+"""Read any image file: what it is, is told by its content first, and by its name where content does not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from restorekit.errors import InputError
+
+if TYPE_CHECKING:
+    from restorekit.frame import Bracket, Frame
+    from restorekit.io.raw import Headerless
+
+RAW_EXTENSIONS = frozenset(
+    ".3fr .arw .bay .bin .cap .cr2 .cr3 .crw .dc2 .dcr .dcs .erf .fff .iiq .k25 .kdc .mdc .mef .mos .mrw .nef .nrw .orf "
+    ".pef .ptx .pxn .r3d .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw .x3f".split()
+)
+READABLE = RAW_EXTENSIONS | {".dng", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".exr"}
+"""Extensions of files that can be read, in lower case."""
+
+_PICTURES = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
+_OTHERS = {b"ftypheic": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF", b"JXL \r\n\x87\n": "JPEG XL"}
+
+
+def read(path: str | Path, *, headerless: Headerless | None = None) -> Frame:
+    """One image file as a frame in the state its content has, with its metadata.
+
+    RAW files give digital numbers of the sensor, pictures display-referred integers turned upright, EXR files
+    scene-referred floats. ``headerless`` describes mosaics without a header, and is used for such files only.
+
+    Raises InputError, naming the file and the cure, for what is missing, empty, damaged, cut off or of another kind.
+    """
+    path = Path(path)
+    head = _head(path)
+    kind = _kind(path, head)
+    if kind is None and headerless is not None:
+        from restorekit.io.raw import read_headerless
+
+        return read_headerless(path, headerless)
+    if kind == "dng":
+        from restorekit.io.dng import read_dng
+
+        return read_dng(path)
+    if kind == "exr":
+        from restorekit.io.hdr import read_exr
+
+        return read_exr(path)
+    if kind in ("jpeg", "png", "webp", "tiff"):
+        from restorekit.io.display import read_picture
+
+        return read_picture(path, kind)
+    if kind == "raw" or path.suffix.lower() in RAW_EXTENSIONS:
+        from restorekit.io.raw import read_raw
+
+        return read_raw(path)
+    raise InputError(f"{path}: is {_said(path, head)}; readable are RAW, DNG, JPEG, PNG, TIFF, WebP and EXR files")
+
+
+def read_bracket(paths: Sequence[str | Path], ev: Sequence[float] = (), *, headerless: Headerless | None = None) -> Bracket:
+    """Files of one scene at different exposures as a bracket, darkest first.
+
+    ``ev`` gives exposure offsets in stops, in the order of the files, where EXIF does not tell them.
+
+    Raises InputError as :func:`read` does, and when the frames do not fit together.
+    """
+    from restorekit.frame import Bracket
+
+    if not paths:
+        raise InputError("a bracket needs at least two files, got none")
+    return Bracket.of([read(path, headerless=headerless) for path in paths], ev)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    if not head:
+        raise InputError(f"{path}: is empty (0 bytes); copy it again from the camera or card")
+    return head
+
+
+def _kind(path: Path, head: bytes) -> str | None:
+    """What a file is by its content; ``None`` where content does not tell."""
+    from restorekit.io import containers
+
+    for magic, kind in _PICTURES.items():
+        if head.startswith(magic):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head.startswith(b"\x76\x2f\x31\x01"):
+        return "exr"
+    if containers.kind_of(head[:16]) is not None:
+        return "raw"
+    return _tiff_kind(path)
+
+
+def _tiff_kind(path: Path) -> str | None:
+    """Which of the formats with the structure of TIFF a file is."""
+    from restorekit.io.tiff import TiffError, read_directories, read_directory, read_header
+
+    with path.open("rb") as file:
+        header = read_header(file)
+        if header is None:
+            return None
+        try:
+            first = read_directory(file, header[1], header[0], strict=False)
+            if 50706 in first.fields:
+                return "dng"
+            directories = read_directories(file)
+        except TiffError:
+            suffix = path.suffix.lower()
+            return "raw" if suffix in RAW_EXTENSIONS else "dng" if suffix == ".dng" else "tiff"
+        file.seek(8)
+        mosaic = any(directory.integer(262, 0) in (32803, 34892) for directory in directories)
+        return "raw" if mosaic or file.read(2) == b"CR" or path.suffix.lower() in RAW_EXTENSIONS else "tiff"
+
+
+def _said(path: Path, head: bytes) -> str:
+    """What to call a file that cannot be read."""
+    for magic, name in _OTHERS.items():
+        if head[4:12] == magic:
+            return f"a {name} file, convert it to JPEG or TIFF"
+    suffix = path.suffix.lower()
+    named = f"no {suffix[1:].upper()} file" if suffix in READABLE else "no image file"
+    if head.startswith(b"BM"):
+        return "a BMP file, convert it to PNG"
+    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
+        return f"{named} but text" if suffix in READABLE else "text"
+    return f"{named}, its first bytes are {head[:4].hex(' ')}"

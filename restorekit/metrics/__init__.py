@@ -1,0 +1,1 @@
+"""How near a picture is to another."""

@@ -1,0 +1,248 @@
+"""A pipeline: ordered stages with a declared input and outputs, checked before a pixel is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from restorekit.errors import PipelineError, Problem
+from restorekit.frame import Bracket, Frame
+from restorekit.io.brackets import Grouping
+from restorekit.io.formats import OutputSpec, refusal
+from restorekit.io.raw import Headerless
+from restorekit.registry import did_you_mean
+from restorekit.stage import Stage, missing_fact
+from restorekit.stage import refusal as stage_refusal
+from restorekit.state import ImageState
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a pipeline starts from: a state, and how files become frames and brackets."""
+
+    state: ImageState
+    grouping: Grouping = Grouping()
+    headerless: Headerless | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage in its place, under the name by which ``--set`` and ``from`` address it."""
+
+    id: str
+    stage: Stage
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Ordered stages, a declared input, and outputs. A plain value: compare, hash, print, call.
+
+    ``steps`` may be given as bare stages; each then gets its own name as id, numbered when it
+    comes again. ``input=None`` takes frames in whatever state the first stages accept.
+    """
+
+    steps: tuple[Step, ...]
+    input: InputSpec | None = None
+    outputs: tuple[OutputSpec, ...] = (OutputSpec(),)
+    name: str = "pipeline"
+    summary: str = ""
+    source: str = field(default="pipeline", compare=False)
+
+    def __init__(
+        self,
+        steps: Sequence[Step | Stage],
+        input: InputSpec | None = None,
+        outputs: Sequence[OutputSpec] = (OutputSpec(),),
+        name: str = "pipeline",
+        summary: str = "",
+        source: str = "pipeline",
+    ) -> None:
+        for key, value in {
+            "steps": tuple(_numbered(steps)),
+            "input": input,
+            "outputs": tuple(outputs),
+            "name": name,
+            "summary": summary,
+            "source": source,
+        }.items():
+            object.__setattr__(self, key, value)
+
+    @staticmethod
+    def load(name_or_path: str | Path) -> Pipeline:
+        """A shipped pipeline by name, or one from a YAML file.
+
+        Raises PipelineError with every problem of the file at once.
+        """
+        from restorekit.schema import load
+
+        return load(name_or_path)
+
+    def set(self, step: str, /, **params: Any) -> Pipeline:
+        """This pipeline with parameters of one step changed. Steps are named by id or stage name.
+
+        Raises PipelineError for an unknown step or parameter, or a value out of range.
+        """
+        matches = [s for s in self.steps if s.id == step] or [s for s in self.steps if s.stage.spec.name == step]
+        if len(matches) != 1:
+            ids = [s.id for s in self.steps]
+            why = f"there are {len(matches)} of them, use an id" if matches else f"the pipeline has {', '.join(ids)}"
+            text = f"no step '{step}'{did_you_mean(step, ids)} ({why})" if not matches else f"step '{step}': {why}"
+            raise PipelineError(self.source, (Problem(text),))
+        stage = matches[0].stage
+        messages = tuple(parameter_problems(type(stage), {**dataclasses.asdict(stage), **params}))  # type: ignore[call-overload]
+        if messages:
+            raise PipelineError(self.source, tuple(Problem(f"{step}: {m}") for m in messages))
+        changed = Step(matches[0].id, type(stage)(**{**dataclasses.asdict(stage), **params}))  # type: ignore[call-overload]
+        return replace_steps(self, tuple(changed if s is matches[0] else s for s in self.steps))
+
+    def states(self, start: ImageState | None = None) -> tuple[ImageState, ...]:
+        """The state before the first stage and after each stage.
+
+        Raises PipelineError when the states do not fit.
+        """
+        begin = start or (self.input.state if self.input else None)
+        if begin is None:
+            return ()
+        found = fold(begin, [step.stage for step in self.steps])
+        if found.problems:
+            problems = tuple(Problem(message, index + 1) for index, message in found.problems)
+            raise PipelineError(self.source, problems)
+        return found.states
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of everything that decides the result: stages, parameters, outputs, version."""
+        from restorekit import __version__
+
+        content = {"version": __version__, **self.as_dict()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The pipeline in the form of its YAML file, every parameter spelled out."""
+        content: dict[str, Any] = {"restorekit": 1, "name": self.name}
+        if self.summary:
+            content["summary"] = self.summary
+        if self.input is not None:
+            content["input"] = _input_as_dict(self.input)
+        content["stages"] = [
+            {s.stage.spec.name: {**_plain(s.stage), **({"id": s.id} if s.id != s.stage.spec.name else {})}}
+            for s in self.steps
+        ]
+        content["output"] = [spec.as_dict() for spec in self.outputs]
+        return content
+
+    def __call__(self, image: Frame | Bracket) -> Frame:
+        """Run on a frame or bracket; the float32 frame after the last stage.
+
+        A frame in another state than the declared one is converted at the edge, as files are.
+
+        Raises InputError or StageError when the image does not fit the pipeline.
+        """
+        from restorekit.engine import process
+
+        return process(self, image)
+
+
+def replace_steps(pipeline: Pipeline, steps: tuple[Step, ...]) -> Pipeline:
+    """The pipeline with other steps."""
+    return Pipeline(steps, pipeline.input, pipeline.outputs, pipeline.name, pipeline.summary, pipeline.source)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What the checker found: the states it went through and (step index, message) problems."""
+
+    states: tuple[ImageState, ...]
+    problems: tuple[tuple[int, str], ...]
+
+
+def fold(start: ImageState, stages: Sequence[Stage | None]) -> Folded:
+    """Walk the state through the stages and collect every mismatch.
+
+    ``None`` stands for a stage that is not known: what follows it is taken at its word. So is
+    a stage after a complaint, so that one mistake is reported once.
+    """
+    state, states = start, [start]
+    problems: list[tuple[int, str]] = []
+    facts: set[str] = set()
+    guessing = False
+    for index, stage in enumerate(stages):
+        if stage is None:
+            guessing = True
+            states.append(state)
+            continue
+        spec = stage.spec
+        wrong = state.differences(spec.accepts)
+        if wrong and not guessing:
+            problems.append((index, stage_refusal(spec, state, wrong)))
+        if not guessing and not wrong:
+            problems += [(index, missing_fact(spec, fact)) for fact in stage.needs() if fact not in facts]
+        guessing = guessing and bool(wrong)
+        state = stage.emits(state.changed({axis: spec.accepts[axis][0] for axis in wrong}))
+        facts |= {*spec.adds, *stage.needs()}
+        states.append(state)
+    return Folded(tuple(states), tuple(problems))
+
+
+def output_problems(spec: OutputSpec, ids: Sequence[str], states: Sequence[ImageState]) -> Iterator[str]:
+    """What is wrong with one output: an unknown ``from``, or a format that cannot hold the state there."""
+    if spec.from_ is not None and spec.from_ not in ids:
+        yield f"output: no stage has the id '{spec.from_}'{did_you_mean(spec.from_, ids)}"
+        return
+    state = states[tap_index(spec, ids) + 1]
+    if state.frames != "single":
+        yield f"output: the pipeline still holds a {state.frames} here; merge or fuse it first (fusion.mertens)"
+    elif message := refusal(spec.format, spec.bits, state):
+        yield f"output: {message}"
+
+
+def tap_index(spec: OutputSpec, ids: Sequence[str]) -> int:
+    """The index of the step whose result an output takes; -1 where there are no steps."""
+    return len(ids) - 1 if spec.from_ is None else list(ids).index(spec.from_)
+
+
+def parameter_problems(stage: type[Stage], params: Mapping[str, Any]) -> Iterator[str]:
+    """Every mistake in a stage's parameters, one line each."""
+    known = [f.name for f in dataclasses.fields(stage)]  # type: ignore[arg-type]
+    try:
+        stage(**params)
+    except pydantic.ValidationError as error:
+        for item in error.errors():
+            name = str(item["loc"][0]) if item["loc"] else ""
+            if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+                yield f"unknown parameter '{name}'{did_you_mean(name, known)}" + ("" if known else "; it has none")
+            else:
+                said = item["msg"][0].lower() + item["msg"][1:]
+                yield f"parameter '{name}': {said.replace('input should', 'should')}, got {item['input']!r}"
+
+
+def _numbered(steps: Sequence[Step | Stage]) -> Iterator[Step]:
+    taken: dict[str, int] = {}
+    for step in steps:
+        made = step if isinstance(step, Step) else Step(step.spec.name, step)
+        count = taken[made.id] = taken.get(made.id, 0) + 1
+        yield made if count == 1 else Step(f"{made.id}_{count}", made.stage)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """A dataclass as plain YAML values."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(value), default=str))
+    return plain
+
+
+def _input_as_dict(spec: InputSpec) -> dict[str, Any]:
+    content: dict[str, Any] = {"state": _plain(replace(spec.state, frames="single")), "frames": spec.state.frames}
+    content["state"].pop("frames")
+    if spec.grouping != Grouping():
+        content["group"] = _plain(spec.grouping)
+    if spec.headerless is not None:
+        content["headerless"] = _plain(spec.headerless)
+    return content

@@ -1,0 +1,52 @@
+"""Built-in stages and those that other packages bring, found by name.
+
+Third parties name theirs in the entry point group ``restorekit.stages``
+(``mystage = "package.module:Class"``). Nothing registers itself by being imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from restorekit.errors import RestorekitError
+from restorekit.stages import BUILT_IN, StageEntry
+
+if TYPE_CHECKING:
+    from restorekit.stage import Stage
+
+
+@cache
+def stage_entries() -> Mapping[str, StageEntry]:
+    """Built-in stages and those that installed packages bring, by name; built-ins win."""
+    plugins = {
+        point.name: StageEntry(point.value, f"from package {point.dist.name if point.dist else point.module}")
+        for point in entry_points(group="restorekit.stages")
+    }
+    return {**plugins, **BUILT_IN}
+
+
+def stage_class(name: str) -> type[Stage]:
+    """The class of a stage.
+
+    Raises RestorekitError when there is no such stage, or its package does not load.
+    """
+    entry = stage_entries().get(name)
+    if entry is None:
+        raise RestorekitError(f"unknown stage '{name}'{did_you_mean(name, stage_entries())}")
+    module, _, attribute = entry.target.partition(":")
+    try:
+        found: type[Stage] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RestorekitError(f"stage '{name}' ({entry.target}) does not load: {error}") from error
+    return found
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the closest known name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,183 @@
+"""Files in, files out: the single-image call in a loop, with a journal, and nothing lost when one fails."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from restorekit.engine import Progress, Run, render
+from restorekit.errors import InputError, OutputError, RestorekitError
+from restorekit.frame import Bracket, Frame, Metadata
+from restorekit.io import read, write
+from restorekit.io.formats import OutputSpec
+from restorekit.io.write import quantiser
+from restorekit.jobs import Job, Plan, stamp
+from restorekit.pipeline import Pipeline
+from restorekit.report import JobReport, RunReport, peak_memory_mb
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Settings of a run that are not the pipeline's.
+
+    ``ev`` gives the exposure offsets of a bracket's frames in file order, in stops.
+    ``isolate`` decodes in a child process, so that a crash of a decoder fails one file.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    ev: tuple[float, ...] = ()
+    privacy: Literal["keep", "strip"] = "keep"
+    isolate: bool = False
+    fail_fast: bool = False
+
+
+class Runner:
+    """Runs the jobs of a plan one after the other.
+
+    Raises OutputError on construction when the output folder cannot be made or written.
+    """
+
+    def __init__(self, pipeline: Pipeline, plan: Plan, options: RunOptions | None = None) -> None:
+        self.pipeline = pipeline
+        self.plan = plan
+        self.options = options or RunOptions()
+        self.report = RunReport(pipeline.name, pipeline.fingerprint, str(self.options.device))
+        self._pool: ProcessPoolExecutor | None = None
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the output folder, and remove what a killed run left half-written."""
+        try:
+            self.plan.folder.mkdir(parents=True, exist_ok=True)
+            if self.plan.journal is not None:
+                self.plan.journal.parent.mkdir(exist_ok=True)
+                self.plan.journal.touch()
+            for job in self.plan.jobs:
+                for path in job.outputs:
+                    path.with_name(path.name + ".part").unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.plan.folder}: cannot write here ({error.strerror}); name another output folder") from error
+
+    def run(self, progress: Callable[[Job], Progress] | None = None) -> Iterator[tuple[Job, JobReport]]:
+        """Do every job and yield it with what became of it; ``self.report`` grows along.
+
+        An interrupt (Ctrl-C) ends the run cleanly: the report then says so.
+        """
+        for message in self.plan.problems:
+            self.report.jobs.append(JobReport([], [], "failed", error=message))
+            yield Job((Path(message.partition(":")[0]),), (), ""), self.report.jobs[-1]
+        waiting = list(self.plan.jobs)
+        try:
+            while waiting:
+                job = waiting.pop(0)
+                report = self._job(job, progress(job) if progress else None)
+                self.report.jobs.append(report)
+                yield job, report
+                if report.status == "failed" and self.options.fail_fast:
+                    break
+        except KeyboardInterrupt:
+            self.report.interrupted = True
+            waiting.insert(0, job)
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+        for job in waiting:
+            self.report.jobs.append(_job_report(job))
+
+    def _job(self, job: Job, progress: Progress | None) -> JobReport:
+        report = _job_report(job)
+        if job.action != "run":
+            report.status = job.action
+            return report
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            self._make(job, report, progress)
+            report.status = "done"
+        except RestorekitError as error:
+            report.status, report.error = "failed", str(error)
+        except MemoryError:
+            report.status, report.error = "failed", f"{job.name}: out of memory; close other programs or use a smaller image"
+        except Exception as error:
+            trace = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(trace.filename).name}:{trace.lineno}"
+            report.status = "failed"
+            report.error = f"{job.name}: internal error at {where}: {type(error).__name__}: {error}; please report it with this file"
+        report.wall_s = round(time.perf_counter() - wall, 3)
+        report.cpu_s = round(time.process_time() - cpu, 3)
+        report.peak_memory_mb = round(peak_memory_mb(), 1)
+        return report
+
+    def _make(self, job: Job, report: JobReport, progress: Progress | None) -> None:
+        run = Run(device=self.options.device, progress=progress)
+        started = time.perf_counter()
+        images: list[Frame | Bracket] = [self._read(job.inputs)]
+        run.seconds["read"] = time.perf_counter() - started
+        pipeline = replace_outputs(self.pipeline, self.plan.outputs)
+        frames = render(pipeline, images, quantiser, run)
+        started = time.perf_counter()
+        report.width, report.height = frames[0].width, frames[0].height
+        written: list[Path] = []
+        try:
+            while frames:
+                index = len(written)
+                frame = frames.pop(0)
+                report.warnings += [note for note in frame.notes if note not in report.warnings]
+                if self.options.privacy == "strip":
+                    frame = replace(frame, metadata=Metadata(icc=frame.metadata.icc, orientation=frame.metadata.orientation))
+                job.outputs[index].parent.mkdir(parents=True, exist_ok=True)
+                write(frame, job.outputs[index], pipeline.outputs[index])
+                written.append(job.outputs[index])
+        except OSError as error:
+            raise OutputError(f"{job.outputs[len(written)]}: cannot be written ({error.strerror or error})") from error
+        run.seconds["write"] = time.perf_counter() - started
+        report.seconds = {step: round(spent, 4) for step, spent in run.seconds.items()}
+        self._note(job)
+
+    def _read(self, paths: Sequence[Path]) -> Frame | Bracket:
+        headerless = self.pipeline.input.headerless if self.pipeline.input else None
+        frames = []
+        for path in paths:
+            frames.append(self._isolated(path) if self.options.isolate else read(path, headerless=headerless))
+        brackets = self.pipeline.input is not None and self.pipeline.input.state.frames != "single"
+        if not brackets:
+            return frames[0]
+        return Bracket.of(frames, self.options.ev)
+
+    def _isolated(self, path: Path) -> Frame:
+        headerless = self.pipeline.input.headerless if self.pipeline.input else None
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        try:
+            return self._pool.submit(read, path, headerless=headerless).result()
+        except BrokenProcessPool:
+            self._pool = None
+            raise InputError(f"{path}: the decoder crashed on this file; it is damaged or of an unknown kind") from None
+
+    def _note(self, job: Job) -> None:
+        if self.plan.journal is None:
+            return
+        lines = [
+            json.dumps({"output": str(path.relative_to(self.plan.folder)), "key": job.key, "stamp": stamp(path)})
+            for path in job.outputs
+        ]
+        with self.plan.journal.open("a", encoding="utf-8") as journal:
+            journal.write("\n".join(lines) + "\n")
+
+
+def _job_report(job: Job) -> JobReport:
+    return JobReport([str(path) for path in job.inputs], [str(path) for path in job.outputs], warnings=[job.why] if job.action == "kept" else [])
+
+
+def replace_outputs(pipeline: Pipeline, outputs: Sequence[OutputSpec]) -> Pipeline:
+    """The pipeline with other outputs."""
+    return Pipeline(pipeline.steps, pipeline.input, outputs, pipeline.name, pipeline.summary, pipeline.source)

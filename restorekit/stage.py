@@ -1,0 +1,195 @@
+"""The one verb of a pipeline: a stage takes a frame and gives a frame.
+
+A stage is a frozen dataclass whose fields are its parameters, declared once with range, unit
+and doc; the YAML checker, ``--set``, the JSON schema and the web sliders all read that declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
+
+import pydantic
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.fields import FieldInfo
+
+from restorekit.errors import StageError
+from restorekit.frame import Bracket, Facts, Frame
+from restorekit.state import ImageState
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a stage looks around a pixel to compute it.
+
+    ``pointwise`` not at all, ``local`` at most ``halo`` px, ``global`` anywhere.
+    """
+
+    kind: Literal["pointwise", "local", "global"]
+    halo: int = 0
+
+
+POINTWISE = Reach("pointwise")
+GLOBAL = Reach("global")
+
+
+def local(halo: int) -> Reach:
+    """A reach of ``halo`` px, rounded up to even so that strips keep the phase of a Bayer mosaic."""
+    return Reach("local", halo + halo % 2)
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What every instance of a stage promises.
+
+    ``accepts`` maps an axis of ImageState to the values it takes (an axis left out: any),
+    ``emits`` to the value it gives (left out: as it came). ``needs`` and ``adds`` are names
+    of Facts fields. ``source`` cites the paper, equation or standard it follows.
+    """
+
+    name: str
+    source: str
+    accepts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    emits: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    adds: tuple[str, ...] = ()
+
+
+def param(
+    doc: str,
+    *,
+    unit: str = "",
+    ge: float | None = None,
+    le: float | None = None,
+    gt: float | None = None,
+) -> FieldInfo:
+    """The declaration of a stage's parameter: ``gain: Annotated[float, param("Gain", ge=0)] = 1.0``."""
+    extra: dict[str, Any] | None = {"unit": unit} if unit else None
+    info: FieldInfo = pydantic.Field(description=doc, ge=ge, le=le, gt=gt, json_schema_extra=extra)
+    return info
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def parameters(cls: type[T]) -> type[T]:
+    """Class decorator: the annotated fields of a stage become its validated parameters."""
+    config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False)
+    made: type[T] = pydantic_dataclass(frozen=True, kw_only=True, config=config)(cls)
+    return made
+
+
+class Stage:
+    """Base of all stages that work on one frame at a time (every frame of a bracket alike).
+
+    Subclasses set ``spec``, carry the ``parameters`` decorator, and implement ``apply``.
+    ``apply`` gets float32 pixels, never changes its input, and never clamps unless its doc
+    says so. On a strip (``frame.region`` set) it computes what it would on the whole image,
+    but for ``reach.halo`` rows next to the cut, which the engine throws away.
+    """
+
+    spec: ClassVar[StageSpec]
+
+    def reach(self) -> Reach:
+        """How far this stage looks; may depend on its parameters."""
+        return POINTWISE
+
+    def emits(self, state: ImageState) -> ImageState:
+        """The state after this stage, given the state before it."""
+        return state.changed(self.spec.emits)
+
+    def needs(self) -> tuple[str, ...]:
+        """The facts this stage needs; may depend on its parameters."""
+        return self.spec.needs
+
+    def needs_measure(self, frame: Frame) -> bool:
+        """Whether ``measure`` must see the whole image first; overridden where it depends on the frame."""
+        return type(self).measure is not Stage.measure
+
+    def measure(self, frame: Frame) -> Facts:
+        """Whole-image statistics: the facts with which ``apply`` then runs on every strip."""
+        return frame.facts
+
+    def apply(self, frame: Frame) -> Frame:
+        """The frame after this stage, with pixels of the state that ``emits`` promises."""
+        raise StageError(f"stage {self.spec.name} cannot work on a single frame")
+
+    def warnings(self, state: ImageState) -> tuple[str, ...]:
+        """What ``explain`` should warn about when this stage meets this state."""
+        return ()
+
+    def __call__(self, frame: Frame) -> Frame:
+        """Run on a whole frame: check the state and facts, measure, apply, declare the new state."""
+        self.check(frame)
+        frame = frame.as_float()
+        if self.needs_measure(frame):
+            frame = replace(frame, facts=self.measure(frame))
+        return run(self, frame)
+
+    def check(self, frame: Frame) -> None:
+        """Raise StageError when the frame is in a state, or lacks a fact, that this stage cannot work with."""
+        wrong = frame.state.differences({k: v for k, v in self.spec.accepts.items() if k != "frames"})
+        if wrong:
+            raise StageError(f"{frame.name}: {refusal(self.spec, frame.state, wrong)}")
+        for fact in self.needs():
+            if getattr(frame.facts, fact) is None:
+                raise StageError(f"{frame.name}: {missing_fact(self.spec, fact)}")
+
+
+class BracketStage(Stage):
+    """Base of stages that see all frames of a bracket at once: align, merge, fuse."""
+
+    def reach(self) -> Reach:
+        return GLOBAL
+
+    def combine(self, bracket: Bracket) -> Frame | Bracket:
+        """One frame made of the bracket, or the bracket with its frames changed."""
+        raise StageError(f"stage {self.spec.name} cannot combine a bracket")
+
+
+def run(stage: Stage, frame: Frame) -> Frame:
+    """Apply a stage to a checked, measured frame and stamp the state it emits."""
+    result = stage.apply(frame)
+    return replace(result, state=stage.emits(frame.state))
+
+
+CURES: Mapping[str, Callable[[str, str], str]] = {
+    "reference": lambda have, want: {
+        ("sensor", "scene"): "add raw.black_level before it",
+        ("sensor", "display"): "develop the RAW first: raw.black_level, raw.demosaic, color.camera_matrix, a tone.* stage",
+        ("scene", "display"): "add a tone-mapping stage (tone.filmic, tone.reinhard) before it",
+        ("display", "scene"): "move it before the tone-mapping stage",
+    }.get((have, want), "move it to where the pipeline is in that state"),
+    "layout": lambda have, want: "add raw.demosaic before it" if have in ("bayer", "xtrans") else "move it before raw.demosaic",
+    "transfer": lambda have, want: (
+        "add color.decode before it" if want == "linear" else "take it out, or add color.encode before it"
+    ),
+    "primaries": lambda have, want: "add color.camera_matrix before it" if have == "camera" else "move it before color.camera_matrix",
+    "frames": lambda have, want: "set input.frames: bracket" if have == "single" else "merge or fuse the bracket before it",
+}
+"""What to do about a state a stage does not take: (what there is, what it wants) -> advice, by axis."""
+
+
+def refusal(spec: StageSpec, state: ImageState, wrong: tuple[str, ...]) -> str:
+    """Why a stage does not take a state and what to do, for the first axis that is wrong."""
+    order = [axis for axis in ("frames", "reference", "layout", "transfer", "primaries") if axis in wrong]
+    axis = order[0]
+    have, allowed = getattr(state, axis), spec.accepts[axis]
+    said = {"reference": "-referred"}.get(axis, "")
+    what = {"reference": "", "frames": "frames: ", "layout": "layout ", "transfer": "transfer ", "primaries": "primaries "}
+    wants = " or ".join(f"{value}{said}" for value in allowed)
+    cure = CURES[axis](have, allowed[0])
+    return f"{spec.name} wants {what[axis]}{wants}, what comes before it gives {have}{said}; {cure}"
+
+
+def missing_fact(spec: StageSpec, fact: str) -> str:
+    """Why a stage cannot run without a fact and which stage family brings it."""
+    cure = {
+        "illuminant": "add an illuminant.* stage before it",
+        "clip_level": "add raw.black_level before it",
+        "white_balance": "add color.white_balance before it",
+        "alignment": "add an align.* stage before it",
+        "noise": "use a camera with a noise profile, or set the noise parameters of the stage",
+    }.get(fact, "add the stage that measures it")
+    return f"{spec.name} needs the fact '{fact}', which nothing before it gives; {cure}"

@@ -1,0 +1,100 @@
+"""The built-in stages: ``restorekit.stages.Reinhard(key=0.2)``.
+
+The table says where each stage lives and what it is for, so that listing them imports no torch;
+a class is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from restorekit.stages.color import CameraMatrix as CameraMatrix
+    from restorekit.stages.color import Convert as Convert
+    from restorekit.stages.color import Decode as Decode
+    from restorekit.stages.color import Encode as Encode
+    from restorekit.stages.color import ToRgb as ToRgb
+    from restorekit.stages.color import WhiteBalance as WhiteBalance
+    from restorekit.stages.demosaic import Demosaic as Demosaic
+    from restorekit.stages.denoise import Guided as Guided
+    from restorekit.stages.denoise import NlMeans as NlMeans
+    from restorekit.stages.finish import Dither as Dither
+    from restorekit.stages.finish import Saturation as Saturation
+    from restorekit.stages.finish import Sharpen as Sharpen
+    from restorekit.stages.fusion import Mertens as Mertens
+    from restorekit.stages.geometry import Crop as Crop
+    from restorekit.stages.geometry import Resize as Resize
+    from restorekit.stages.geometry import Rotate as Rotate
+    from restorekit.stages.highlights import Highlights as Highlights
+    from restorekit.stages.illuminant import AsShot as AsShot
+    from restorekit.stages.illuminant import GrayEdge as GrayEdge
+    from restorekit.stages.illuminant import GrayWorld as GrayWorld
+    from restorekit.stages.illuminant import ShadesOfGray as ShadesOfGray
+    from restorekit.stages.illuminant import WhitePatch as WhitePatch
+    from restorekit.stages.raw import BlackLevel as BlackLevel
+    from restorekit.stages.raw import HotPixels as HotPixels
+    from restorekit.stages.tone import Curve as Curve
+    from restorekit.stages.tone import Exposure as Exposure
+    from restorekit.stages.tone import Filmic as Filmic
+    from restorekit.stages.tone import Reinhard as Reinhard
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """Where a stage lives (``module:Class``) and what it is for, in one line."""
+
+    target: str
+    summary: str
+
+
+BUILT_IN: Mapping[str, StageEntry] = {
+    name: StageEntry(f"restorekit.stages.{target}", summary)
+    for name, target, summary in (
+        ("raw.black_level", "raw:BlackLevel", "Subtract black, linearise, scale to the white level, mark clipping"),
+        ("raw.hot_pixels", "raw:HotPixels", "Replace stuck photosites, found by outlier test, dark frame or map"),
+        ("raw.highlights", "highlights:Highlights", "Rebuild or neutralise clipped highlights without a colour cast"),
+        ("raw.demosaic", "demosaic:Demosaic", "Interpolate the colour filter array to full RGB"),
+        ("illuminant.as_shot", "illuminant:AsShot", "Take the white balance the camera stored"),
+        ("illuminant.gray_world", "illuminant:GrayWorld", "Estimate the light from the mean colour"),
+        ("illuminant.shades_of_gray", "illuminant:ShadesOfGray", "Estimate the light by a Minkowski mean"),
+        ("illuminant.gray_edge", "illuminant:GrayEdge", "Estimate the light from the colour of edges"),
+        ("illuminant.white_patch", "illuminant:WhitePatch", "Estimate the light from the brightest unclipped parts"),
+        ("color.white_balance", "color:WhiteBalance", "Scale the channels so that the light's white is neutral"),
+        ("color.camera_matrix", "color:CameraMatrix", "Camera RGB to linear RGB by the DNG colour model"),
+        ("color.convert", "color:Convert", "Change the primaries of linear RGB"),
+        ("color.to_rgb", "color:ToRgb", "Gray to RGB with three equal channels"),
+        ("color.encode", "color:Encode", "Apply a transfer function (sRGB, gamma, PQ, HLG)"),
+        ("color.decode", "color:Decode", "Undo the transfer function: display-linear light"),
+        ("denoise.nlmeans", "denoise:NlMeans", "Non-local means, luma and chroma apart"),
+        ("denoise.guided", "denoise:Guided", "Edge-preserving smoothing by the guided filter"),
+        ("tone.exposure", "tone:Exposure", "Brighten or darken in stops, fixed or measured"),
+        ("tone.curve", "tone:Curve", "Contrast, shadows and highlights by a smooth curve"),
+        ("tone.reinhard", "tone:Reinhard", "Reinhard's global operator"),
+        ("tone.filmic", "tone:Filmic", "Film-like curve with toe, shoulder and a path to white"),
+        ("geometry.resize", "geometry:Resize", "Resize in linear light, antialiased"),
+        ("geometry.crop", "geometry:Crop", "Cut out a rectangle"),
+        ("geometry.rotate", "geometry:Rotate", "Turn or mirror"),
+        ("finish.sharpen", "finish:Sharpen", "Sharpen luminance without halos"),
+        ("finish.saturation", "finish:Saturation", "More or less colour"),
+        ("finish.dither", "finish:Dither", "Noise of one code value against banding"),
+        ("fusion.mertens", "fusion:Mertens", "Exposure fusion of a bracket"),
+    )
+}
+"""Built-in stages by the name that pipelines use."""
+
+_BY_CLASS = {entry.target.partition(":")[2]: entry.target for entry in BUILT_IN.values()}
+__all__ = sorted(_BY_CLASS)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _BY_CLASS:
+        raise AttributeError(f"there is no stage class '{name}'; restorekit stages list names them")
+    module, _, attribute = _BY_CLASS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_BY_CLASS])

@@ -1,0 +1,209 @@
+"""Pipeline files: every problem at once, each with its place and its cure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydantic
+import pytest
+import yaml
+
+from restorekit.errors import PipelineError, RestorekitError
+from restorekit.pipeline import Pipeline
+from restorekit.registry import stage_class, stage_entries
+from restorekit.schema import json_schema, parse, shipped
+
+GOOD = """\
+restorekit: 1
+name: small
+input: {state: scene-linear}
+stages:
+  - tone.exposure: {ev: 0.5, id: brighten}
+  - tone.reinhard: {key: 0.2}
+  - color.encode: {to: srgb}
+output:
+  - {format: png, bits: 16}
+  - {format: exr, from: brighten, name: "{stem}_linear"}
+"""
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(PipelineError) as caught:
+        parse(text, "p.yaml")
+    return str(caught.value).splitlines()
+
+
+def test_a_good_pipeline_is_read_as_written() -> None:
+    pipe = parse(GOOD, "p.yaml")
+    assert [step.id for step in pipe.steps] == ["brighten", "tone.reinhard", "color.encode"]
+    assert pipe.steps[0].stage.ev == 0.5  # type: ignore[attr-defined]
+    assert [(spec.format, spec.from_) for spec in pipe.outputs] == [("png", None), ("exr", "brighten")]
+
+
+def test_a_pipeline_survives_the_way_through_its_own_yaml() -> None:
+    pipe = parse(GOOD, "p.yaml")
+    again = parse(yaml.safe_dump(pipe.as_dict(), sort_keys=False), "again.yaml")
+    assert again == pipe and again.fingerprint == pipe.fingerprint
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_every_shipped_pipeline_is_sound_and_named_as_its_file(name: str) -> None:
+    pipe = Pipeline.load(name)
+    assert pipe.name == name and pipe.summary
+    assert parse(yaml.safe_dump(pipe.as_dict(), sort_keys=False), "again.yaml").fingerprint == pipe.fingerprint
+
+
+def test_every_problem_is_reported_at_once_with_its_place() -> None:
+    text = """\
+restorekit: 1
+nmae: x
+input: {state: sensor-bayr}
+stages:
+  - raw.black_levle
+  - tone.reinhard: {kye: 0.2}
+  - tone.exposure:
+      ev: 99
+  - finish.sharpen: 3
+output: {format: jpg2000}
+"""
+    lines = problems(text)
+    assert all(line.startswith("p.yaml:") for line in lines)
+    assert any(line.startswith("p.yaml:2:1: unknown key 'nmae'") and "did you mean 'name'?" in line for line in lines)
+    assert any(line.startswith("p.yaml:3:16:") and "did you mean 'sensor-bayer'?" in line for line in lines)
+    assert any(line.startswith("p.yaml:5:5:") and "did you mean 'raw.black_level'?" in line for line in lines)
+    assert any(line.startswith("p.yaml:6:21:") and "did you mean 'key'?" in line for line in lines)
+    assert any(line.startswith("p.yaml:8:7:") and "'ev'" in line and "99" in line for line in lines)
+    assert any(line.startswith("p.yaml:9:") and "mapping" in line for line in lines)
+    assert any(line.startswith("p.yaml:10:") and "jpg2000" in line for line in lines)
+    assert len(lines) == 7
+
+
+def test_states_that_do_not_fit_are_explained() -> None:
+    text = """\
+restorekit: 1
+input: {state: scene-linear}
+stages:
+  - color.encode: {to: srgb}
+"""
+    (line,) = problems(text)
+    assert line.startswith("p.yaml:4:5: color.encode wants display-referred") and "tone-mapping" in line
+
+
+def test_a_missing_fact_is_explained() -> None:
+    text = """\
+restorekit: 1
+input: {state: sensor-bayer}
+stages:
+  - raw.black_level
+  - color.white_balance
+  - raw.demosaic
+output: {format: exr}
+"""
+    lines = problems(text)
+    assert any("illuminant" in line and line.startswith("p.yaml:5:5:") for line in lines)
+
+
+def test_one_mistake_is_reported_once() -> None:
+    text = """\
+restorekit: 1
+input: {state: scene-linear}
+stages:
+  - tone.filmic
+  - tone.filmc
+  - color.encode: {to: srgb}
+  - finish.sharpen
+"""
+    (line,) = problems(text)
+    assert "did you mean 'tone.filmic'?" in line
+
+
+def test_a_bad_parameter_leaves_the_state_known() -> None:
+    text = """\
+restorekit: 1
+input: {state: scene-linear}
+stages:
+  - tone.reinhard: {key: -1}
+  - color.encode: {to: srgb}
+output: {format: jpeg}
+"""
+    (line,) = problems(text)
+    assert "'key'" in line
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("{format: jpeg, from: brighten}", "scene-referred"),
+        ("{format: exr}", "linear"),
+        ("{format: jpeg, from: brigthen}", "did you mean 'brighten'?"),
+        ("{format: jpeg, bits: 16}", "bit"),
+        ("[{format: png}, {format: png}]", "same file"),
+        ("{format: png, colour: red}", "unknown key 'colour'"),
+    ],
+)
+def test_outputs_are_checked(output: str, says: str) -> None:
+    text = GOOD.partition("output:")[0] + f"output: {output}\n"
+    lines = problems(text)
+    assert any(says in line and ":8:" in line for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "mapping"),
+        ("- a\n- b\n", "mapping"),
+        ("restorekit: 2\ninput: {state: scene-linear}\nstages: [tone.filmic]\n", "restorekit: 1"),
+        ("restorekit: 1\nstages: [tone.filmic]\n", "'input' is missing"),
+        ("restorekit: 1\ninput: {state: scene-linear}\n", "'stages' is missing"),
+        ("restorekit: 1\nrestorekit: 1\ninput: {state: scene-linear}\nstages: [tone.filmic]\n", "stands twice"),
+        ("restorekit: [1\n", "not valid YAML"),
+        ("a: &x [1]\nb: *x\n", "aliases"),
+        ("[" * 3000, "nested too deeply"),
+        ("restorekit: !!python/object/apply:os.system ['true']\n", "restorekit: 1"),
+    ],
+)
+def test_files_that_are_no_pipelines(text: str, says: str) -> None:
+    assert any(says in line for line in problems(text))
+
+
+def test_unknown_names_and_files(tmp_path: Path) -> None:
+    with pytest.raises(RestorekitError, match=r"did you mean 'raw-to-srgb'\?"):
+        Pipeline.load("raw-to-srg")
+    with pytest.raises(RestorekitError, match="no such pipeline file"):
+        Pipeline.load(tmp_path / "none.yaml")
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RestorekitError, match="UTF-8"):
+        Pipeline.load(binary)
+
+
+def test_setting_parameters() -> None:
+    pipe = parse(GOOD, "p.yaml")
+    changed = pipe.set("brighten", ev=1.0).set("tone.reinhard", key=0.3)
+    assert changed.steps[0].stage.ev == 1.0  # type: ignore[attr-defined]
+    assert pipe.steps[0].stage.ev == 0.5  # type: ignore[attr-defined]
+    assert changed.fingerprint != pipe.fingerprint
+    with pytest.raises(PipelineError, match=r"did you mean 'brighten'\?"):
+        pipe.set("brigten", ev=1)
+    with pytest.raises(PipelineError, match=r"did you mean 'ev'\?"):
+        pipe.set("brighten", evv=1)
+
+
+def test_the_json_schema_knows_every_stage_and_parameter() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json_schema()
+    assert set(schema["$defs"]) == set(stage_entries())
+    validator = jsonschema.Draft202012Validator(schema)
+    for path in shipped().values():
+        assert not list(validator.iter_errors(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    assert list(validator.iter_errors({**yaml.safe_load(GOOD), "stages": [{"tone.reinhard": {"kye": 1}}]}))
+
+
+@pytest.mark.parametrize("name", sorted(stage_entries()))
+def test_every_parameter_is_documented_and_every_stage_cites_its_source(name: str) -> None:
+    cls = stage_class(name)
+    assert cls.spec.name == name and cls.spec.source
+    assert cls.__doc__ and not cls.__doc__.startswith(f"{cls.__name__}(")
+    for parameter, schema in pydantic.TypeAdapter(cls).json_schema().get("properties", {}).items():
+        assert schema.get("description"), f"{name}.{parameter} has no doc"
+    cls()
