@@ -28,12 +28,14 @@ Progress = Callable[[str, float], None]
 class Run:
     """How to run a pipeline, and what it took. One value a processed image.
 
-    ``strip_rows`` forces the height of strips (even), for tests and small memories.
-    ``seconds`` holds wall time by step id afterwards. ``cancelled`` is asked between strips.
+    ``strip_rows`` forces the height of strips (even), for tests and small memories; ``workers`` is the
+    number of threads that run strips on the CPU. ``seconds`` holds the time by step id afterwards, summed over
+    workers. ``cancelled`` is asked between strips.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     strip_rows: int | None = None
+    workers: int = field(default_factory=torch.get_num_threads)
     progress: Progress | None = None
     cancelled: Callable[[], bool] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -184,7 +186,16 @@ def _group(
     def progress(share: float) -> None:
         options.tell(steps[-1].id, base + share * len(steps) / total)
 
-    run_chain(frame, stages, everyone, device=options.device, rows=options.strip_rows, seconds=seconds, progress=progress)
+    run_chain(
+        frame,
+        stages,
+        everyone,
+        device=options.device,
+        rows=options.strip_rows,
+        workers=options.workers if options.device.type == "cpu" else 1,
+        seconds=seconds,
+        progress=progress,
+    )
     for step, spent in zip(steps, seconds, strict=True):
         options.seconds[step.id] = options.seconds.get(step.id, 0.0) + spent
     return collector.frame() if whole else frame
@@ -200,7 +211,7 @@ def _timed(options: Run, step: str, work: Callable[[], T]) -> T:
 def _combine(stage: BracketStage, image: Frame | Bracket, step: str, options: Run) -> Frame | Bracket:
     if not isinstance(image, Bracket):
         raise InputError(f"{image.name}: {stage.spec.name} needs a bracket of several frames, this is one; group the files with --group")
-    return _timed(options, step, lambda: stage.combine(image))
+    return _timed(options, step, lambda: stage.run(image))
 
 
 def _deliver(image: Frame | Bracket, sinks: Sequence[Sink]) -> None:

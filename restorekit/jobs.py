@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from restorekit.errors import InputError, RestorekitError
 from restorekit.io.brackets import Grouping, group_brackets
-from restorekit.io.formats import FORMATS, READABLE, OutputSpec, format_of_path
+from restorekit.io.formats import FORMATS, OutputSpec, format_of_path
+from restorekit.io.read import READABLE
 from restorekit.pipeline import Pipeline
 
 Existing = Literal["skip", "overwrite", "rename", "error"]

@@ -220,8 +220,9 @@ def parameter_problems(stage: type[Stage], params: Mapping[str, Any]) -> Iterato
             if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
                 yield f"unknown parameter '{name}'{did_you_mean(name, known)}" + ("" if known else "; it has none")
             else:
-                said = item["msg"][0].lower() + item["msg"][1:]
-                yield f"parameter '{name}': {said.replace('input should', 'should')}, got {item['input']!r}"
+                said = item["msg"].removeprefix("Value error, ")
+                said = (said[0].lower() + said[1:]).replace("input should", "should")
+                yield f"parameter '{name}': {said}, got {item['input']!r}" if name else said
 
 
 def _numbered(steps: Sequence[Step | Stage]) -> Iterator[Step]:

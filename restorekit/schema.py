@@ -213,7 +213,8 @@ class _Reader:
                 key = str(item["loc"][0]) if item["loc"] else ""
                 place = located.keys.get(key, located.place)
                 if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-                    self.complain(f"unknown key '{key}' in {what}{did_you_mean(key, hints) or f'; known are {', '.join(hints)}'}", place)
+                    hint = did_you_mean(key, hints) or f"; known are {', '.join(hints)}"
+                    self.complain(f"unknown key '{key}' in {what}{hint}", place)
                 elif item["type"] in ("missing", "missing_argument"):
                     self.complain(f"'{key}' is missing in {what}", located.place)
                 else:

@@ -147,6 +147,16 @@ class BracketStage(Stage):
         """One frame made of the bracket, or the bracket with its frames changed."""
         raise StageError(f"stage {self.spec.name} cannot combine a bracket")
 
+    def run(self, bracket: Bracket) -> Frame | Bracket:
+        """Check every frame, combine, and stamp the state that ``emits`` promises."""
+        for frame in bracket:
+            self.check(frame)
+        emitted = self.emits(bracket.state.changed({"frames": "bracket"})).changed({"frames": "single"})
+        result = self.combine(bracket)
+        if isinstance(result, Frame):
+            return replace(result, state=emitted)
+        return Bracket(tuple(replace(frame, state=emitted) for frame in result))
+
 
 def run(stage: Stage, frame: Frame) -> Frame:
     """Apply a stage to a checked, measured frame and stamp the state it emits."""

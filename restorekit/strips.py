@@ -6,9 +6,12 @@ computed once, whatever the length of the chain: the line buffers of a camera's 
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -17,7 +20,7 @@ from torch import Tensor
 from restorekit.frame import Frame, to_float
 from restorekit.stage import Stage, run
 
-STRIP_PIXELS = 1 << 19
+STRIP_PIXELS = 1 << 18
 """Pixels of a strip. Its few float planes then stay in the processor's cache."""
 
 
@@ -29,33 +32,40 @@ class Sink(Protocol):
 
 
 class Collector:
-    """A sink that puts strips together to a whole frame.
+    """A sink that puts strips together to a whole frame. Strips may come in any order, from several threads.
 
-    ``convert`` turns a strip's pixels into the type to keep, for instance 16-bit integers.
+    ``convert`` turns a strip's pixels into the type a file holds, for instance 16-bit integers;
+    these are stored pixel by pixel, as files want them, and masks, which files do not hold, are left out.
     """
 
     def __init__(self, convert: Callable[[Tensor], Tensor] | None = None) -> None:
-        self._convert = convert or (lambda pixels: pixels)
+        self._convert = convert
         self._planes: dict[str, Tensor] = {}
         self._last: Frame | None = None
+        self._lock = threading.Lock()
 
     def take(self, strip: Frame) -> None:
-        assert strip.region is not None
-        self._store("pixels", self._convert(strip.pixels), strip)
+        pixels = strip.pixels if self._convert is None else self._convert(strip.pixels)
+        planes = {"pixels": pixels}
         if strip.alpha is not None:
-            self._store("alpha", strip.alpha, strip)
-        for name, mask in strip.masks.items():
-            self._store(f"mask {name}", mask, strip)
-        notes = (*(self._last.notes if self._last else ()), *strip.notes)
-        self._last = replace(strip, notes=tuple(dict.fromkeys(notes)))
-
-    def _store(self, key: str, rows: Tensor, strip: Frame) -> None:
+            planes["alpha"] = strip.alpha
+        if self._convert is None:
+            planes |= {f"mask {name}": mask for name, mask in strip.masks.items()}
         assert strip.region is not None
-        if key not in self._planes:
-            shape = (rows.shape[0], strip.region.full_height, rows.shape[2])
-            self._planes[key] = torch.empty(shape, dtype=rows.dtype)
-        top = strip.region.top
-        self._planes[key][:, top : top + rows.shape[1]] = rows
+        with self._lock:
+            for key, rows in planes.items():
+                if key not in self._planes:
+                    self._planes[key] = self._room(rows, strip.region.full_height)
+            notes = (*(self._last.notes if self._last else ()), *strip.notes)
+            self._last = replace(strip, notes=tuple(dict.fromkeys(notes)))
+        for key, rows in planes.items():
+            self._planes[key][:, strip.region.top : strip.region.top + rows.shape[1]] = rows
+
+    def _room(self, rows: Tensor, height: int) -> Tensor:
+        channels, _, width = rows.shape
+        if self._convert is None:
+            return torch.empty((channels, height, width), dtype=rows.dtype)
+        return torch.empty((height, width, channels), dtype=rows.dtype).permute(2, 0, 1)
 
     def frame(self) -> Frame:
         """The whole frame, after the last strip."""
@@ -78,32 +88,31 @@ class _Link:
     sinks: tuple[Sink, ...]
     seconds: float = 0.0
     checked: bool = False
-    next: _Link | None = None
     kept: Frame | None = None
     done: int = 0
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def push(self, strip: Frame) -> None:
-        assert strip.region is not None
+    def feed(self, strip: Frame) -> Frame | None:
+        """The rows that are finished once this strip is there."""
         halo = self.stage.reach().halo
-        if halo:
-            joined = strip if self.kept is None else _stack(self.kept, strip)
-            self._advance(joined, halo)
-        else:
-            self._emit(self._run(strip))
+        result = self._advance(strip, halo) if halo else self._run(strip)
+        if result is not None:
+            for sink in self.sinks:
+                sink.take(to_cpu(result))
+        return result
 
-    def _advance(self, joined: Frame, halo: int) -> None:
+    def _advance(self, strip: Frame, halo: int) -> Frame | None:
+        assert strip.region is not None
+        if self.kept is None:
+            self.done = strip.region.top + halo if strip.region.top else 0
+        joined = strip if self.kept is None else _stack(self.kept, strip)
         assert joined.region is not None
-        end = joined.region.top + joined.height
-        last = end == joined.region.full_height
-        ready = end if last else end - halo
-        if ready > self.done:
-            result = self._run(joined)
-            top = joined.region.top
-            self._emit(result.rows(self.done - top, ready - top))
-            self.done = ready
-        keep_from = max(self.done - halo, joined.region.top) - joined.region.top
-        self.kept = None if last else joined.rows(keep_from, joined.height)
+        top = joined.region.top
+        last = top + joined.height == joined.region.full_height
+        ready = top + joined.height - (0 if last else halo)
+        start = self.done
+        self.done = max(ready, start)
+        self.kept = None if last else joined.rows(max(self.done - halo - top, 0), joined.height)
+        return self._run(joined).rows(start - top, ready - top) if ready > start else None
 
     def _run(self, strip: Frame) -> Frame:
         if not self.checked:
@@ -113,12 +122,6 @@ class _Link:
         result = run(self.stage, strip)
         self.seconds += time.perf_counter() - started
         return result
-
-    def _emit(self, strip: Frame) -> None:
-        for sink in self.sinks:
-            sink.take(to_cpu(strip) if self.device.type != "cpu" else strip)
-        if self.next is not None:
-            self.next.push(strip)
 
 
 def _stack(above: Frame, below: Frame) -> Frame:
@@ -135,7 +138,7 @@ def _stack(above: Frame, below: Frame) -> Frame:
 
 def to_cpu(frame: Frame) -> Frame:
     """The frame with all its planes in main memory."""
-    return frame.planes(lambda plane: plane.cpu())
+    return frame if frame.pixels.device.type == "cpu" else frame.planes(lambda plane: plane.cpu())
 
 
 def strip_rows(width: int) -> int:
@@ -150,30 +153,97 @@ def run_chain(
     *,
     device: torch.device | None = None,
     rows: int | None = None,
+    workers: int = 1,
     seconds: list[float] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> None:
     """Push a whole frame through stages that are pointwise or local and already measured.
 
-    ``sinks`` maps the index of a stage to those who take its result. ``rows`` is the height of
-    a strip (even), chosen by width where not given. ``seconds``, one number a stage, is set to
-    the time each took; ``progress`` is told the finished share, and may raise to stop.
+    ``sinks`` maps the index of a stage to those who take its result, top to bottom with one worker.
+    ``rows`` is the height of a strip (even), chosen by width where not given. With several
+    ``workers`` each thread runs the chain on a band of the image of its own, which scales where threads inside
+    each operation would wait for each other. ``seconds``, one number a stage, is set to the time each took, summed
+    over workers; ``progress`` is told the finished share, and may raise to stop.
     """
-    target = device or torch.device("cpu")
-    links: list[_Link] = []
-    for index, stage in enumerate(stages):
-        links.append(_Link(stage, tuple(sinks.get(index, ())), device=target))
-    for link, following in zip(links, links[1:], strict=False):
-        link.next = following
     step = rows or strip_rows(frame.width)
-    sensor = frame.state.reference == "sensor"
-    for top in range(0, frame.height, step):
-        strip = frame.rows(top, min(top + step, frame.height))
-        if target.type != "cpu":
-            strip = strip.planes(lambda plane: plane.to(target))
-        strip = strip.with_pixels(to_float(strip.pixels, digital_numbers=sensor))
-        links[0].push(strip)
+    halos = sum(stage.reach().halo for stage in stages)
+    bands = _bands(frame.height, step, workers)
+    passed = [0] * len(bands)
+    total = sum(min(stop + halos, frame.height) - max(start - halos, 0) for start, stop in bands)
+    stop_all = threading.Event()
+
+    def work(index: int) -> list[_Link]:
+        start, stop = bands[index]
+        links = [
+            _Link(stage, tuple(_Band(sink, start, stop) for sink in sinks.get(k, ()))) for k, stage in enumerate(stages)
+        ]
+        first, last = max(start - halos, 0), min(stop + halos, frame.height)
+        for top in range(first, last, step):
+            if stop_all.is_set():
+                break
+            end = min(top + step, last)
+            strip: Frame | None = _loaded(frame.rows(top, end), device)
+            for link in links:
+                if strip is None:
+                    break
+                strip = link.feed(strip)
+            passed[index] = end - first
+            if progress is not None and (len(bands) == 1 or index == 0):
+                progress(min(1.0, sum(passed) / total))
+        return links
+
+    if len(bands) == 1:
+        done = [work(0)]
+    else:
+        with ThreadPoolExecutor(len(bands)) as pool, _one_thread_an_operation():
+            futures = [pool.submit(work, index) for index in range(len(bands))]
+            try:
+                done = [future.result() for future in futures]
+            finally:
+                stop_all.set()
         if progress is not None:
-            progress(min(top + step, frame.height) / frame.height)
+            progress(1.0)
     if seconds is not None:
-        seconds[:] = [link.seconds for link in links]
+        seconds[:] = [sum(links[index].seconds for links in done) for index in range(len(stages))]
+
+
+def _loaded(strip: Frame, device: torch.device | None) -> Frame:
+    """A strip of the stored frame as floats on the device."""
+    if device is not None and device.type != "cpu":
+        strip = strip.planes(lambda plane: plane.to(device))
+    return strip.with_pixels(to_float(strip.pixels, digital_numbers=strip.state.reference == "sensor"))
+
+
+@dataclass(frozen=True)
+class _Band:
+    """A sink that takes only the rows ``start..stop``; those around it belong to other workers."""
+
+    sink: Sink
+    start: int
+    stop: int
+
+    def take(self, strip: Frame) -> None:
+        assert strip.region is not None
+        top = strip.region.top
+        first, last = max(self.start, top), min(self.stop, top + strip.height)
+        if first < last:
+            self.sink.take(strip.rows(first - top, last - top))
+
+
+def _bands(height: int, step: int, workers: int) -> list[tuple[int, int]]:
+    """Rows shared out to workers in whole strips; fewer bands where there are few strips."""
+    strips = -(-height // step)
+    count = max(1, min(workers, strips // 4))
+    edges = [min(height, strips * index // count * step) for index in range(count)] + [height]
+    return list(zip(edges, edges[1:], strict=False))
+
+
+@contextmanager
+def _one_thread_an_operation() -> Iterator[None]:
+    """While bands run side by side, torch must not split single operations as well."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -70,13 +70,14 @@ class TestBlur(StageLaws):
     frames = (rgb_frame(), rgb_frame(height=33, width=20), rgb_frame(height=200, width=8))
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("rows", [16, 18, 40, 400])
-@pytest.mark.parametrize("height", [30, 97, 160])
-def test_a_chain_in_strips_equals_the_stages_one_by_one(rows: int, height: int) -> None:
+@pytest.mark.parametrize("height", [30, 97, 320])
+def test_a_chain_in_strips_equals_the_stages_one_by_one(rows: int, height: int, workers: int) -> None:
     frame = replace(rgb_frame(height, 21), alpha=torch.rand(1, height, 21))
     chain = [Blur(radius=3), RowRamp(), Blur(radius=6), Tagged(), Blur(radius=1)]
     last, middle = Collector(), Collector()
-    run_chain(frame, chain, {4: [last], 1: [middle]}, rows=rows)
+    run_chain(frame, chain, {4: [last], 1: [middle]}, rows=rows, workers=workers)
     whole = frame
     for index, stage in enumerate(chain):
         whole = stage(whole)
@@ -106,6 +107,14 @@ def test_integers_become_fractions_and_are_kept_as_the_sink_asks() -> None:
 def test_the_state_is_checked_before_the_first_strip() -> None:
     with pytest.raises(StageError, match=r"color\.decode"):
         run_chain(Frame(torch.zeros(3, 8, 8), ImageState(transfer="srgb")), [Tagged()], {})
+
+
+def test_a_failing_worker_stops_the_others_and_is_heard() -> None:
+    def give_up(share: float) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        run_chain(rgb_frame(640, 8), [Blur()], {}, rows=16, workers=2, progress=give_up)
 
 
 def test_progress_reaches_one_and_seconds_are_counted() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import BinaryIO, Literal
 
-from restorekit.io import metadata
+from restorekit.io import embedded, metadata
 from restorekit.io.tiff import RATIONAL, SHORT, Field, Order, TiffError, Tree, read_directory, read_header
 
 Kind = Literal["crw", "raf", "cr3"]
@@ -133,16 +133,10 @@ def _text(data: bytes) -> str:
 
 def _raf_exif(file: BinaryIO) -> bytes:
     """A RAF file holds a JPEG picture with the EXIF block of the shot."""
-    from PIL import Image
-
     file.seek(84)
     at, length = struct.unpack(">II", file.read(8))
     file.seek(at)
-    try:
-        with Image.open(io.BytesIO(file.read(length))) as picture:
-            return metadata.clean_exif(bytes(picture.info.get("exif", b"")).removeprefix(b"Exif\0\0"))
-    except (OSError, SyntaxError, ValueError):
-        return b""
+    return metadata.clean_exif(embedded.find("jpeg", file.read(length)).exif)
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from restorekit.color.camera import ILLUMINANT_TEMPERATURES_K, illuminant_temperature_k, neutral_of_white
 from restorekit.errors import InputError, OutputError
-from restorekit.frame import Calibration, Camera, Exposure, Frame, Matrix, Metadata
+from restorekit.frame import BayerPattern, Calibration, Camera, Exposure, Frame, Matrix, Metadata
 from restorekit.io import metadata, opcodes
 from restorekit.io.tiff import (
     ASCII,
@@ -89,7 +89,9 @@ def read_dng(path: Path) -> Frame:
         state,
         exposure=metadata.exposure_from_exif(exif),
         camera=camera,
-        metadata=Metadata(exif=exif, xmp=metadata.clean_xmp(xmp), orientation=orientation if orientation in range(1, 9) else 1),
+        metadata=Metadata(
+            exif=exif, xmp=metadata.clean_xmp(xmp), orientation=orientation if orientation in range(1, 9) else 1
+        ),
         source=path,
     )
     for note in notes:
@@ -108,7 +110,9 @@ def write_dng(path: Path, frame: Frame) -> None:
     from restorekit.io.write import replacing
 
     if frame.state.layout != "bayer" or frame.state.reference != "sensor" or frame.pixels.dtype != torch.uint16:
-        raise OutputError(f"{path}: dng takes a Bayer mosaic of 16-bit digital numbers, this is {frame.state}; write exr or tiff")
+        raise OutputError(
+            f"{path}: dng takes a Bayer mosaic of 16-bit digital numbers, this is {frame.state}; write exr or tiff"
+        )
     mosaic = np.ascontiguousarray(frame.pixels[0].cpu().numpy(), dtype="<u2")
     tree = _fields(path, frame)
 
@@ -123,7 +127,9 @@ def write_dng(path: Path, frame: Frame) -> None:
 
 def raw_directory(directories: tuple[Directory, ...]) -> Directory | None:
     """The directory of the full-size RAW image."""
-    full = [d for d in directories if d.integer(PHOTOMETRIC, 0) in (CFA, LINEAR_RAW) and d.integer(SUBFILE_TYPE, 0) == 0]
+    full = [
+        d for d in directories if d.integer(PHOTOMETRIC, 0) in (CFA, LINEAR_RAW) and d.integer(SUBFILE_TYPE, 0) == 0
+    ]
     return max(full, key=lambda d: d.extent()[0], default=None)
 
 
@@ -132,20 +138,24 @@ def check_complete(path: Path, file: BinaryIO, directory: Directory) -> None:
     size = file.seek(0, 2)
     end = directory.extent()[1]
     if end > size:
-        raise InputError(f"{path}: is cut off, {size} of at least {end} bytes are there; copy it again from the camera or card")
+        raise InputError(
+            f"{path}: is cut off, {size} of at least {end} bytes are there; copy it again from the camera or card"
+        )
 
 
-def _decode(path: Path, offset: int) -> NDArray[np.generic]:
+def _decode(path: Path, offset: int) -> NDArray[Any]:
     """The stored values ``[H,W]`` or ``[H,W,C]`` of the directory at an offset."""
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as tiff:
             page = next(page for page in _pages(tiff.pages) if page.offset == offset)
-            array: NDArray[np.generic] = page.asarray()
+            array: NDArray[Any] = page.asarray()
             separate = page.planarconfig == 2 and array.ndim == 3
     except (ValueError, RuntimeError, OSError, KeyError, StopIteration) as error:
-        raise InputError(f"{path}: its RAW image cannot be decoded ({_first_line(error)}); it is damaged or of an unknown kind") from error
+        raise InputError(
+            f"{path}: its RAW image cannot be decoded ({_first_line(error)}); it is damaged or of an unknown kind"
+        ) from error
     return np.moveaxis(array, 0, -1) if separate else array
 
 
@@ -160,7 +170,7 @@ def _pages(pages: tifffile.TiffPages) -> list[tifffile.TiffPage]:
     return found
 
 
-def _linearized(stored: NDArray[np.generic], raw: Directory) -> NDArray[np.generic]:
+def _linearized(stored: NDArray[Any], raw: Directory) -> NDArray[Any]:
     """Values after the LinearizationTable; those beyond its end take its last entry."""
     table = np.asarray(raw.integers(LINEARIZATION_TABLE), np.uint16)
     if table.size == 0 or stored.dtype.kind != "u":
@@ -206,11 +216,11 @@ def _pattern(path: Path, raw: Directory) -> tuple[str, ...]:
     planes = raw.integers(CFA_PLANE_COLOR) or (0, 1, 2)
     cell = "".join("RGBCMYW"[code] if code < 7 else "?" for code in codes)
     lines = tuple(cell[row * columns : (row + 1) * columns] for row in range(rows))
-    bayer = sorted(cell) == ["B", "G", "G", "R"] and (rows, columns) == (2, 2) and cell[0] != cell[3]
-    bayer = bayer or cell in ("GRBG", "GBRG")
+    bayer = (rows, columns) == (2, 2) and cell in get_args(BayerPattern)
     xtrans = (rows, columns) == (6, 6) and len(cell) == 36 and set(cell) == set("RGB")
     if planes[:3] != (0, 1, 2) or raw.integer(CFA_LAYOUT, 1) != 1 or not (bayer or xtrans):
-        raise InputError(f"{path}: its colour filters {'/'.join(lines) or '?'} are neither Bayer nor X-Trans, which alone are supported")
+        cell = "/".join(lines) or "?"
+        raise InputError(f"{path}: its colour filters {cell} are neither Bayer nor X-Trans, which alone are supported")
     return lines
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from restorekit.errors import InputError
 from restorekit.frame import Exposure
@@ -35,7 +35,7 @@ EXIF_IFD, GPS_IFD, INTEROP_IFD = 34665, 34853, 40965
 EXPOSURE_TIME, F_NUMBER, ISO, FOCAL_LENGTH = 33434, 33437, 34855, 37386
 DATE_TIME_ORIGINAL, DATE_TIME_DIGITIZED, SUBSEC_ORIGINAL, MAKER_NOTE = 36867, 36868, 37521, 37500
 SHUTTER_SPEED_VALUE, APERTURE_VALUE, ISO_SPEED, RECOMMENDED_INDEX = 37377, 37378, 34867, 34866
-PIXEL_X, PIXEL_Y = 40962, 40963
+COLOR_SPACE, PIXEL_X, PIXEL_Y = 40961, 40962, 40963
 
 _IMAGE_TAGS = frozenset((270, MAKE, MODEL, ORIENTATION, 282, 283, 296, SOFTWARE, DATE_TIME, ARTIST, 316, 18246, 18249,
                          33432, *range(40091, 40096)))  # fmt: skip
@@ -46,6 +46,12 @@ _PHOTO_TAGS = frozenset((EXPOSURE_TIME, F_NUMBER, 34850, 34852, ISO, *range(3486
 """Tags that Exif has in a directory of its own; TIFF/EP files (Kodak) hold them in the first one."""
 
 _PADDING = 59932
+_HEADER_BYTES = 1 << 18
+_PICTURE_MAGICS: Mapping[Literal["jpeg", "png", "webp"], bytes] = {
+    "jpeg": b"\xff\xd8\xff",
+    "png": b"\x89PNG\r\n\x1a\n",
+    "webp": b"RIFF",
+}
 
 
 def clean_exif(block: bytes, orientation: int = 1) -> bytes:
@@ -61,13 +67,15 @@ def set_orientation(block: bytes, orientation: int) -> bytes:
     return clean_exif(block, orientation)
 
 
-def raw_exif(file: BinaryIO) -> bytes:
-    """The EXIF block of a TIFF-structured RAW file, without maker note and with orientation 1; empty if damaged."""
-    return _compact(file, 1, maker_note=False)
+def raw_exif(file: BinaryIO, *, keep_orientation: bool = False) -> bytes:
+    """The EXIF block of a TIFF-structured file, without maker note; empty if damaged. Its orientation becomes 1."""
+    return _compact(file, None if keep_orientation else 1, maker_note=False)
 
 
-def output_exif(block: bytes, *, width: int, height: int, software: str, order: Order | None = None) -> Tree:
-    """The fields to write with a picture: those of the block, with its size and the program's name.
+def output_exif(
+    block: bytes, *, width: int, height: int, software: str, srgb: bool = True, order: Order | None = None
+) -> Tree:
+    """The fields to write with a picture: those of the block, with its size, colour space and the program's name.
 
     ``order`` converts to a byte order; a maker note, which cannot be converted, is then lost if its order differs.
     """
@@ -82,19 +90,27 @@ def output_exif(block: bytes, *, width: int, height: int, software: str, order: 
     if isinstance(photo, dict):
         photo[PIXEL_X] = Field.of(LONG, (width,), order)
         photo[PIXEL_Y] = Field.of(LONG, (height,), order)
+        photo[COLOR_SPACE] = Field.of(SHORT, (1 if srgb else 65535,), order)
+        photo.pop(INTEROP_IFD, None)
     return tree
 
 
 def exif_bytes(tree: Tree, limit: int | None = None) -> bytes:
     """A block from fields; without its maker note where it would otherwise exceed ``limit`` bytes."""
-    order = next((item.order for item in tree.values() if isinstance(item, Field)), "<")
-    photo = tree.get(EXIF_IFD)
-    note = photo.get(MAKER_NOTE) if isinstance(photo, dict) else None
-    block = lay_out(tree, order, note if isinstance(note, Field) else None)
+    order: Order = next((item.order for item in tree.values() if isinstance(item, Field)), "<")
+    photo, note = tree.get(EXIF_IFD), maker_note(tree)
+    block = lay_out(tree, order, note)
     if limit is not None and len(block) > limit and isinstance(photo, dict) and note is not None:
         slim = {tag: item for tag, item in photo.items() if tag != MAKER_NOTE}
         block = lay_out({**tree, EXIF_IFD: slim}, order)
     return block if limit is None or len(block) <= limit else b""
+
+
+def maker_note(tree: Tree) -> Field | None:
+    """The maker note among fields, which has to stay at its offset."""
+    photo = tree.get(EXIF_IFD)
+    note = photo.get(MAKER_NOTE) if isinstance(photo, dict) else None
+    return note if isinstance(note, Field) else None
 
 
 def exif_fields(block: bytes) -> tuple[Directory, Directory]:
@@ -163,18 +179,23 @@ def find_exif(path: Path) -> bytes:
 
     Raises InputError when the file cannot be opened.
     """
-    from restorekit.io import containers
+    from restorekit.io import containers, embedded
 
     try:
         with path.open("rb") as file:
             if read_header(file) is not None:
                 return raw_exif(file)
+            file.seek(0)
             head = file.read(16)
             if containers.kind_of(head) is not None:
                 return containers.exif(file)
+            for kind, magic in _PICTURE_MAGICS.items():
+                if head.startswith(magic):
+                    file.seek(0)
+                    return clean_exif(embedded.find(kind, file.read(_HEADER_BYTES if kind == "jpeg" else -1)).exif)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-    return _picture_exif(path)
+    return b""
 
 
 def clean_xmp(packet: bytes) -> bytes:
@@ -207,22 +228,22 @@ def photo_tree(
     return tree
 
 
-def _picture_exif(path: Path) -> bytes:
-    from PIL import Image, UnidentifiedImageError
+def says_adobe_rgb(block: bytes) -> bool:
+    """Whether a camera marked a picture as Adobe RGB, by the interoperability index of DCF 2.0 ("R03")."""
+    found = _parse(io.BytesIO(block), maker_note=False)
+    photo = found[1].get(EXIF_IFD) if found else None
+    interop = photo.get(INTEROP_IFD) if isinstance(photo, dict) else None
+    index = interop.get(1) if isinstance(interop, dict) else None
+    return isinstance(index, Field) and index.text == "R03"
 
-    try:
-        with Image.open(path) as image:
-            return clean_exif(bytes(image.info.get("exif", b"")).removeprefix(b"Exif\0\0"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        return b""
 
-
-def _compact(file: BinaryIO, orientation: int, *, maker_note: bool) -> bytes:
+def _compact(file: BinaryIO, orientation: int | None, *, maker_note: bool) -> bytes:
     found = _parse(file, maker_note=maker_note)
     if found is None:
         return b""
     order, tree = found
-    tree[ORIENTATION] = Field.of(SHORT, (orientation,), order)
+    if orientation is not None:
+        tree[ORIENTATION] = Field.of(SHORT, (orientation,), order)
     return exif_bytes(tree)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +61,8 @@ def opcode_list(directory: Directory, tag: int) -> tuple[Opcode, ...]:
 
 
 def applied(
-    stored: NDArray[np.generic], camera: Camera, main: Directory, raw: Directory
-) -> tuple[NDArray[np.generic], Camera, tuple[str, ...]]:
+    stored: NDArray[Any], camera: Camera, main: Directory, raw: Directory
+) -> tuple[NDArray[Any], Camera, tuple[str, ...]]:
     """Pixels and camera after the operations that map whole colour planes; notes name those that were left out.
 
     A MapPolynomial of the second list works on values where black is 0 and white is 1, and so does its result,
@@ -78,7 +79,7 @@ def applied(
     mapped = np.empty(stored.shape, np.float32)
     for channel, polynomials in curves.items():
         black = float(camera.black[..., channel].mean())
-        values = (codes - black) / (float(camera.white[channel]) - black)
+        values: NDArray[np.floating[Any]] = (codes - black) / (float(camera.white[channel]) - black)
         for polynomial in polynomials:
             values = np.polynomial.polynomial.polyval(values, polynomial)
         np.take(values.astype(np.float32), stored[..., channel], out=mapped[..., channel])
@@ -87,7 +88,7 @@ def applied(
     return mapped, linear, notes
 
 
-def _curves(opcodes: tuple[Opcode, ...], stored: NDArray[np.generic]) -> dict[int, list[tuple[float, ...]]]:
+def _curves(opcodes: tuple[Opcode, ...], stored: NDArray[Any]) -> dict[int, list[tuple[float, ...]]]:
     """Polynomials (lowest order first) of every channel; empty unless the list holds nothing else.
 
     Only for integers ``[H,W,C]`` whose levels are the same everywhere, and operations on whole planes.
@@ -98,7 +99,9 @@ def _curves(opcodes: tuple[Opcode, ...], stored: NDArray[np.generic]) -> dict[in
     for opcode in opcodes:
         if opcode.code != MAP_POLYNOMIAL or len(opcode.data) < 36:
             return {}
-        top, left, bottom, right, plane, planes, row_pitch, column_pitch, degree = struct.unpack_from(">9I", opcode.data)
+        top, left, bottom, right, plane, planes, row_pitch, column_pitch, degree = struct.unpack_from(
+            ">9I", opcode.data
+        )
         whole = (top, left) == (0, 0) and bottom >= stored.shape[0] and right >= stored.shape[1]
         if not whole or (row_pitch, column_pitch) != (1, 1) or len(opcode.data) < 36 + 8 * (degree + 1):
             return {}

@@ -11,7 +11,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import numpy as np
 import pydantic
@@ -31,6 +31,9 @@ DEPTHS = {"u8": "u1", "u16le": "<u2", "u16be": ">u2"}
 """Storage types of headerless mosaics, as numpy names them."""
 
 KODAK_C330_BYTES = 2247168
+_MARKS = (b"FOVb", b"\0MRM", b"ARRI", b"XPDS", b"NOKIARAW", b"IIII", b"MMMM", b"RIFF", b"qktk", b"qktn")
+"""First bytes of RAW formats with a structure of their own."""
+
 D65_K = 6504.0
 
 
@@ -84,12 +87,13 @@ def read_raw(path: Path) -> Frame:
     """
     exif = metadata.find_exif(path)
     _check_complete(path)
-    known = _has_header(path)
-    guessed = not known and _guessed_by_size(path)
+    guessed = not _has_header(path) and not _known_by_content(path)
     if guessed and not _is_kodak_c330(path):
+        if path.suffix.lower() not in (".raw", ".bin"):
+            raise InputError(f"{path}: begins like no RAW file that LibRaw knows; it is damaged or has a wrong name")
         raise InputError(
-            f"{path}: has no header that tells what it is; describe it: input: {{headerless: {{width: W, height: H, "
-            "pattern: RGGB, dtype: u16le, black: B, white: W}}"
+            f"{path}: has no header that tells what it is; if it is a bare mosaic describe it, for example "
+            "input: {headerless: {width: 6000, height: 4000, pattern: RGGB, dtype: u16le, black: 512, white: 16383}}"
         )
     import rawpy
 
@@ -114,14 +118,16 @@ def _frame(path: Path, raw: rawpy.RawPy, exif: bytes) -> Frame:
     import torch
 
     visible = raw.raw_image_visible
+    cfa: tuple[str, ...] = ()
     if raw.raw_pattern is None or visible.ndim == 3:
         pixels = np.ascontiguousarray(np.moveaxis(visible[..., :3], 2, 0))
-        layout, cfa = "rgb", ()
+        layout = "rgb"
     else:
         pixels = visible[None].copy()
         cfa = _pattern(path, raw)
         layout = {1: "gray", 2: "bayer", 6: "xtrans"}[len(cfa)]
-        cfa = () if layout == "gray" else cfa
+        if layout == "gray":
+            cfa = ()
     if not pixels.any():
         raise InputError(f"{path}: decodes to nothing but zeros; the file is damaged, copy it again")
     state = ImageState().changed({"layout": layout, "reference": "sensor", "transfer": "linear", "primaries": "camera"})
@@ -134,19 +140,24 @@ def _frame(path: Path, raw: rawpy.RawPy, exif: bytes) -> Frame:
         source=path,
     )
     if abs(raw.sizes.pixel_aspect - 1) > 0.01:
-        frame = frame.with_note(f"{path.name}: pixels are not square (aspect {raw.sizes.pixel_aspect:.3f}); not resampled")
+        frame = frame.with_note(
+            f"{path.name}: pixels are not square (aspect {raw.sizes.pixel_aspect:.3f}); not resampled"
+        )
     return frame
 
 
 def _pattern(path: Path, raw: rawpy.RawPy) -> tuple[str, ...]:
     """The colours of the repeating cell from the top left of the visible area."""
     names = raw.color_desc.decode("ascii")
-    size = raw.raw_pattern.shape[0]
+    pattern = raw.raw_pattern
+    size = 0 if pattern is None else pattern.shape[0]
     top, left = raw.sizes.top_margin, raw.sizes.left_margin
     cell = tuple("".join(names[raw.raw_color(top + y, left + x)] for x in range(size)) for y in range(size))
     supported = size == 1 or (size in (2, 6) and set("".join(cell)) == set("RGB"))
-    if not supported or (size == 2 and "".join(cell) not in ("RGGB", "BGGR", "GRBG", "GBRG")):
-        raise InputError(f"{path}: its colour filters {'/'.join(cell)} are neither Bayer nor X-Trans, which alone are supported")
+    if not supported or (size == 2 and "".join(cell) not in get_args(BayerPattern)):
+        raise InputError(
+            f"{path}: its colour filters {'/'.join(cell)} are neither Bayer nor X-Trans, which alone are supported"
+        )
     return cell
 
 
@@ -158,7 +169,9 @@ def _camera(path: Path, raw: rawpy.RawPy, exif: bytes, cfa: tuple[str, ...]) -> 
     if cfa:
         top, left = raw.sizes.top_margin, raw.sizes.left_margin
         size = len(cfa)
-        levels = np.array([[black[raw.raw_color(top + y, left + x)] for x in range(size)] for y in range(size)])[..., None]
+        levels = np.array([[black[raw.raw_color(top + y, left + x)] for x in range(size)] for y in range(size)])[
+            ..., None
+        ]
         if per_channel and min(per_channel) > black.max():
             white = float(min(per_channel))
         whites = np.array([white], np.float32)
@@ -197,7 +210,10 @@ def _calibrations(raw: rawpy.RawPy) -> tuple[Calibration, ...]:
 def _exposure(raw: rawpy.RawPy, exif: bytes) -> Exposure:
     """The EXIF exposure, and LibRaw's reading of maker notes where EXIF is silent."""
     found, other = metadata.exposure_from_exif(exif), raw.other
-    known = [value if value > 0 and math.isfinite(value) else None for value in (other.shutter_speed, other.aperture, other.iso_speed)]
+    known = [
+        value if value > 0 and math.isfinite(value) else None
+        for value in (other.shutter_speed, other.aperture, other.iso_speed)
+    ]
     return Exposure(found.time_s or known[0], found.f_number or known[1], found.iso or known[2])
 
 
@@ -217,37 +233,26 @@ def _check_complete(path: Path) -> None:
         else:
             early = containers.kind_of(head) is not None and containers.ends_early(file)
     if early:
-        raise InputError(f"{path}: is cut off, it names data beyond its {size} bytes; copy it again from the camera or card")
+        raise InputError(
+            f"{path}: is cut off, it names data beyond its {size} bytes; copy it again from the camera or card"
+        )
 
 
 def _has_header(path: Path) -> bool:
     """Whether the file begins with the mark of a RAW format."""
     with path.open("rb") as file:
         head = file.read(16)
-        marks = (b"FOVb", b"\0MRM", b"ARRI", b"XPDS", b"NOKIARAW", b"\xff\xd8\xff", b"IIII", b"MMMM", b"RIFF", b"qktk", b"qktn")
-        return read_header(file) is not None or containers.kind_of(head) is not None or head.startswith(marks)
+        return read_header(file) is not None or containers.kind_of(head) is not None or head.startswith(_MARKS)
 
 
-def _guessed_by_size(path: Path) -> bool:
-    """Whether LibRaw knows the file by nothing but its size: one byte more, and it does not know it."""
-    import rawpy
-
-    data = path.read_bytes()
-    if not _opens(io.BytesIO(data)):
-        return False
-    try:
-        return not _opens(io.BytesIO(data + b"\0"))
-    except rawpy.LibRawError:
-        return True
-
-
-def _opens(file: io.BytesIO) -> bool:
+def _known_by_content(path: Path) -> bool:
+    """Whether LibRaw knows the file by more than its size: with one byte more, it still does."""
     import rawpy
 
     try:
-        with rawpy.imread(file):
+        with rawpy.imread(io.BytesIO(path.read_bytes() + b"\0")):
             return True
-    except rawpy.LibRawFileUnsupportedError:
+    except rawpy.LibRawError:
         return False
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from restorekit.errors import InputError
 
@@ -13,13 +13,53 @@ if TYPE_CHECKING:
     from restorekit.io.raw import Headerless
 
 RAW_EXTENSIONS = frozenset(
-    ".3fr .arw .bay .bin .cap .cr2 .cr3 .crw .dc2 .dcr .dcs .erf .fff .iiq .k25 .kdc .mdc .mef .mos .mrw .nef .nrw .orf "
-    ".pef .ptx .pxn .r3d .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw .x3f".split()
+    f".{name}"
+    for name in (
+        *(
+            "3fr",
+            "arw",
+            "bay",
+            "bin",
+            "cap",
+            "cr2",
+            "cr3",
+            "crw",
+            "dc2",
+            "dcr",
+            "dcs",
+            "erf",
+            "fff",
+            "iiq",
+            "k25",
+            "kdc",
+        ),
+        *(
+            "mdc",
+            "mef",
+            "mos",
+            "mrw",
+            "nef",
+            "nrw",
+            "orf",
+            "pef",
+            "ptx",
+            "pxn",
+            "r3d",
+            "raf",
+            "raw",
+            "rw2",
+            "rwl",
+            "rwz",
+        ),
+        *("sr2", "srf", "srw", "x3f"),
+    )
 )
 READABLE = RAW_EXTENSIONS | {".dng", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".exr"}
 """Extensions of files that can be read, in lower case."""
 
-_PICTURES = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
+Kind = Literal["dng", "exr", "raw", "jpeg", "png", "webp", "tiff"]
+
+_PICTURES: Mapping[bytes, Kind] = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
 _OTHERS = {b"ftypheic": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF", b"JXL \r\n\x87\n": "JPEG XL"}
 
 
@@ -46,18 +86,20 @@ def read(path: str | Path, *, headerless: Headerless | None = None) -> Frame:
         from restorekit.io.hdr import read_exr
 
         return read_exr(path)
-    if kind in ("jpeg", "png", "webp", "tiff"):
+    if kind == "jpeg" or kind == "png" or kind == "webp" or kind == "tiff":
         from restorekit.io.display import read_picture
 
         return read_picture(path, kind)
-    if kind == "raw" or path.suffix.lower() in RAW_EXTENSIONS:
+    if kind == "raw" or (path.suffix.lower() in RAW_EXTENSIONS and not _is_text(head)):
         from restorekit.io.raw import read_raw
 
         return read_raw(path)
     raise InputError(f"{path}: is {_said(path, head)}; readable are RAW, DNG, JPEG, PNG, TIFF, WebP and EXR files")
 
 
-def read_bracket(paths: Sequence[str | Path], ev: Sequence[float] = (), *, headerless: Headerless | None = None) -> Bracket:
+def read_bracket(
+    paths: Sequence[str | Path], ev: Sequence[float] = (), *, headerless: Headerless | None = None
+) -> Bracket:
     """Files of one scene at different exposures as a bracket, darkest first.
 
     ``ev`` gives exposure offsets in stops, in the order of the files, where EXIF does not tell them.
@@ -82,7 +124,7 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _kind(path: Path, head: bytes) -> str | None:
+def _kind(path: Path, head: bytes) -> Kind | None:
     """What a file is by its content; ``None`` where content does not tell."""
     from restorekit.io import containers
 
@@ -98,7 +140,7 @@ def _kind(path: Path, head: bytes) -> str | None:
     return _tiff_kind(path)
 
 
-def _tiff_kind(path: Path) -> str | None:
+def _tiff_kind(path: Path) -> Kind | None:
     """Which of the formats with the structure of TIFF a file is."""
     from restorekit.io.tiff import TiffError, read_directories, read_directory, read_header
 
@@ -119,6 +161,10 @@ def _tiff_kind(path: Path) -> str | None:
         return "raw" if mosaic or file.read(2) == b"CR" or path.suffix.lower() in RAW_EXTENSIONS else "tiff"
 
 
+def _is_text(head: bytes) -> bool:
+    return all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head)
+
+
 def _said(path: Path, head: bytes) -> str:
     """What to call a file that cannot be read."""
     for magic, name in _OTHERS.items():
@@ -128,6 +174,6 @@ def _said(path: Path, head: bytes) -> str:
     named = f"no {suffix[1:].upper()} file" if suffix in READABLE else "no image file"
     if head.startswith(b"BM"):
         return "a BMP file, convert it to PNG"
-    if all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
+    if _is_text(head):
         return f"{named} but text" if suffix in READABLE else "text"
     return f"{named}, its first bytes are {head[:4].hex(' ')}"

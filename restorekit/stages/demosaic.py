@@ -1,11 +1,12 @@
 """From one colour a photosite to three: demosaicing.
 
-The Bayer methods work on the mosaic's four planes (see ``restorekit.stages.bayer``).
+The Bayer methods work on the mosaic's four planes (see ``restorekit.stages.mosaic``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -15,13 +16,11 @@ from torch import Tensor
 from restorekit.errors import StageError
 from restorekit.frame import Frame
 from restorekit.stage import GLOBAL, Reach, Stage, StageSpec, local, param, parameters
-from restorekit.stages.bayer import (
+from restorekit.stages.mosaic import (
     BLUE,
     GREEN,
     RED,
-    UNIT,
     Canvas,
-    Gains,
     Mosaic,
     Plane,
     Sites,
@@ -31,7 +30,11 @@ from restorekit.stages.bayer import (
 )
 
 Method = Literal["bilinear", "malvar", "menon", "libraw"]
+Interpolates = Literal["roots", "light"]
 LibrawAlgorithm = Literal["LINEAR", "VNG", "PPG", "AHD", "DCB", "DHT", "AAHD"]
+
+Gains = tuple[float, float, float]
+UNIT: Gains = (1.0, 1.0, 1.0)
 
 Offsets = tuple[tuple[int, int], ...]
 ROW = ((0, -1), (0, 1))
@@ -43,7 +46,6 @@ COLUMN_2 = ((-2, 0), (2, 0))
 
 def bilinear(mosaic: Mosaic, canvas: Canvas) -> None:
     """The mean of the two or four nearest photosites of each colour. Looks 1 px far."""
-    canvas.known(mosaic)
     for near in mosaic.colours:
         sites = near.own.sites.within(0, 0)
         green = near.beside.sum(sites, *ROW).add_(near.above.sum(sites, *COLUMN))
@@ -60,7 +62,6 @@ def malvar(mosaic: Mosaic, canvas: Canvas) -> None:
 
     The gains are the paper's alpha = 1/2, beta = 5/8, gamma = 3/4.
     """
-    canvas.known(mosaic)
     for near in mosaic.colours:
         sites = near.own.sites.within(0, 0)
         second = near.own.sum(sites, *ROW_2, *COLUMN_2)
@@ -90,7 +91,6 @@ def menon(mosaic: Mosaic, canvas: Canvas) -> None:
 
     Only differences to green are kept; to save multiplications they are kept 2, 4, 12 and 24 times too large.
     """
-    canvas.known(mosaic)
     rows, columns, weights = _directions(mosaic)
     chosen = {}  # red or blue minus green, at red or blue, 2 times
     for near in mosaic.colours:
@@ -185,30 +185,67 @@ METHODS: Mapping[str, tuple[Callable[[Mosaic, Canvas], None], int]] = {
 """The methods for Bayer mosaics, and how many px each of them looks."""
 
 
-def demosaic(mosaic: Tensor, red: tuple[int, int], method: str, gains: Gains = UNIT) -> Tensor:
-    """The picture ``[3,H,W]`` of a Bayer mosaic ``[H,W]``, interpolated after scaling the colours by ``gains``.
+@dataclass(frozen=True)
+class Domain:
+    """The values that are interpolated: ``gain * x`` of each colour, or the square root of ``gain * x + offset``.
 
-    ``red`` is the row and column parity of the red photosites, ``method`` a name in ``METHODS``. The
-    picture is on the scale of the mosaic: the gains are taken out again.
+    All methods but bilinear lean on differences between colours that change little within a neighbourhood,
+    so channels are balanced first. Light varies by ratios and its noise grows with its square root (Anscombe
+    1948), so differences of square roots are the steadier ones. Roots of negative values are negative.
+    """
+
+    gains: Gains = UNIT
+    offset: float | None = None
+
+    def enter(self, values: Tensor, channel: int) -> Tensor:
+        """A contiguous copy of a colour's values in this domain."""
+        gain = self.gains[channel]
+        scaled = values.contiguous() if gain == 1 else values * gain
+        if self.offset is None:
+            return scaled
+        scaled = scaled + self.offset if gain == 1 else scaled.add_(self.offset)
+        return scaled.abs().sqrt_().copysign_(scaled)
+
+    def leave(self, picture: Tensor) -> None:
+        """Bring a picture ``[3,H,W]`` back to light on the scale of the sensor, in place."""
+        for values, gain in zip(picture, self.gains, strict=True):
+            if self.offset is not None:
+                values.mul_(values.abs()).sub_(self.offset)
+            if gain != 1:
+                values.mul_(1 / gain)
+
+
+LIGHT = Domain()
+
+
+def demosaic(mosaic: Tensor, red: tuple[int, int], method: str, domain: Domain = LIGHT) -> Tensor:
+    """The picture ``[3,H,W]`` of a Bayer mosaic ``[H,W]``; the photosites' own values stay as they are.
+
+    ``red`` is the row and column parity of the red photosites, ``method`` a name in ``METHODS``, ``domain``
+    says what is interpolated.
     """
     fill, reach_px = METHODS[method]
-    picture = mosaic.new_empty(3, *mosaic.shape)
-    fill(take_apart(mosaic, red, reach_px, gains), Canvas(picture))
-    for channel, gain in zip(picture, gains, strict=True):
-        if gain != 1:
-            channel.mul_(1 / gain)
-    return picture
+    canvas = Canvas(mosaic.new_empty(3, *mosaic.shape))
+    fill(take_apart(mosaic, red, reach_px, domain.enter), canvas)
+    domain.leave(canvas.pixels)
+    canvas.known(mosaic, red)
+    return canvas.pixels
+
+
+BLACK_OFFSET = 0.002
+"""Offset under the square root where the noise is unknown, as a share of the clip level: about the read noise."""
 
 
 @parameters
 class Demosaic(Stage):
     """Interpolate the two colours that each photosite lacks.
 
-    Takes scene-referred mosaics ``[1,H,W]`` of at least 2x2 px, gives camera RGB ``[3,H,W]`` on the same scale,
-    unclamped; measured values stay as they are (to float rounding). A frame that is RGB already passes through.
-    Where the light is known and the channels are not yet balanced, the interpolation runs on
-    balanced values, because all methods lean on colours that change little within a neighbourhood.
-    ``libraw`` rounds to 16 bit; X-Trans needs it.
+    Takes scene-referred mosaics ``[1,H,W]`` of 2x2 px or more, gives camera RGB ``[3,H,W]`` on the same scale,
+    unclamped; a photosite's own colour keeps the value it has. A frame that is RGB already passes through.
+    Where the light is known and the channels are not balanced yet, all methods but bilinear work on
+    balanced values; the result is on the camera's scale again. ``menon`` is the paper's method with its refining
+    step, applied to the square roots of the values (``interpolates: light`` for the values themselves).
+    ``libraw`` needs the whole image, rounds to 16 bit, and is the only one for X-Trans.
 
     Raises StageError for X-Trans with another method, a camera without CFA pattern, and mosaics too small.
     """
@@ -217,12 +254,13 @@ class Demosaic(Stage):
         name="raw.demosaic",
         source="Menon, Andriani, Calvagno, Demosaicing with directional filtering and a posteriori decision, "
         "IEEE TIP 16(1), 2007; Malvar, He, Cutler, High-quality linear interpolation for demosaicing of "
-        "Bayer-patterned color images, ICASSP 2004; LibRaw",
+        "Bayer-patterned color images, ICASSP 2004; Anscombe, Biometrika 35, 1948 (square roots); LibRaw",
         accepts={"layout": ("bayer", "xtrans", "rgb"), "reference": ("scene",), "transfer": ("linear",)},
         emits={"layout": "rgb"},
     )
 
     method: Annotated[Method, param("bilinear is fastest, menon best; libraw takes X-Trans too")] = "menon"
+    interpolates: Annotated[Interpolates, param("What menon interpolates: square roots of light, or light")] = "roots"
     libraw_algorithm: Annotated[LibrawAlgorithm, param("LibRaw's algorithm for method libraw")] = "AHD"
 
     def reach(self) -> Reach:
@@ -236,14 +274,18 @@ class Demosaic(Stage):
                 f"{frame.name}: raw.demosaic with method: {self.method} takes Bayer mosaics, this is X-Trans; "
                 "use method: libraw"
             )
-        cell = cfa_at(frame)
-        gains = UNIT if self.method == "bilinear" else _balance(frame)
-        mosaic = frame.pixels[0]
+        cell, mosaic = cfa_at(frame), frame.pixels[0]
         if self.method == "libraw":
-            return frame.with_pixels(_by_libraw(mosaic, cell, gains, self.libraw_algorithm))
+            return frame.with_pixels(_by_libraw(mosaic, cell, _balance(frame), self.libraw_algorithm))
         if min(mosaic.shape) < 2:
             raise StageError(f"{frame.name}: raw.demosaic needs 2x2 px or more, this is {frame.width}x{frame.height}")
-        return frame.with_pixels(demosaic(mosaic, red_parity(cell, frame.name), self.method, gains))
+        return frame.with_pixels(demosaic(mosaic, red_parity(cell, frame.name), self.method, self._domain(frame)))
+
+    def _domain(self, frame: Frame) -> Domain:
+        if self.method == "bilinear":
+            return LIGHT
+        roots = self.method == "menon" and self.interpolates == "roots"
+        return Domain(_balance(frame), _noise_offset(frame) if roots else None)
 
 
 def _balance(frame: Frame) -> Gains:
@@ -252,6 +294,15 @@ def _balance(frame: Frame) -> Gains:
     if frame.facts.white_balance is not None or light is None or min(light) <= 0:
         return UNIT
     return 1 / light[0], 1 / light[1], 1 / light[2]
+
+
+def _noise_offset(frame: Frame) -> float:
+    """The offset that makes noise of variance ``a x + b`` even under a square root: ``b / a``."""
+    clip = min(frame.facts.clip_level or (1.0,))
+    noise = frame.facts.noise
+    if not noise or min(a for a, _ in noise) <= 0:
+        return BLACK_OFFSET * clip
+    return min(sum(b / a for a, b in noise) / len(noise), clip)
 
 
 def _by_libraw(mosaic: Tensor, cell: tuple[str, ...], gains: Gains, algorithm: str) -> Tensor:

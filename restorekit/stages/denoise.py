@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Annotated
 
@@ -22,6 +21,12 @@ SAMPLES = 1 << 20
 
 LEAST_SIGMA = 1e-5
 """Noise below this is none."""
+
+NLMEANS_LUMA, NLMEANS_CHROMA = 0.8, 1.0
+"""Filter parameter h of non-local means in standard deviations of the noise: best PSNR on photographs."""
+
+GUIDED_LUMA, GUIDED_CHROMA = 1.5, 3.0
+"""Square root of the guided filter's regularisation in standard deviations of the noise, found alike."""
 
 
 def opponent(rgb: Tensor) -> Tensor:
@@ -68,15 +73,18 @@ class _Denoise(Stage):
         return self.luma_sigma == 0 or (self.chroma_sigma == 0 and frame.state.layout == "rgb")
 
     def measure(self, frame: Frame) -> Facts:
-        sigmas = noise_sigma(opponent(frame.pixels))
-        return replace(frame.facts, measured={**frame.facts.measured, self.spec.name: (sigmas[0], max(sigmas[1:] or (0.0,)))})
+        luma, *chroma = noise_sigma(opponent(frame.pixels))
+        sigmas = (luma, max(chroma, default=0.0))
+        return replace(frame.facts, measured={**frame.facts.measured, self.spec.name: sigmas})
 
     def _sigmas(self, frame: Frame) -> tuple[float, float]:
         """Noise in luma and colour: the parameters, or what was measured."""
-        measured = frame.facts.measured.get(self.spec.name, (0.0, 0.0))
-        if not isinstance(measured, tuple) or (self.needs_measure(frame) and self.spec.name not in frame.facts.measured):
+        measured = frame.facts.measured.get(self.spec.name)
+        if isinstance(measured, tuple):
+            return self.luma_sigma or measured[0], self.chroma_sigma or measured[1]
+        if self.needs_measure(frame):
             raise StageError(f"{frame.name}: {self.spec.name} has not measured the noise; call the stage itself")
-        return self.luma_sigma or measured[0], self.chroma_sigma or measured[1]
+        return self.luma_sigma, self.chroma_sigma
 
 
 @parameters
@@ -85,8 +93,8 @@ class NlMeans(_Denoise):
 
     Runs OpenCV's integer implementation with 16 bits on luma and on the two colour planes together. What it
     takes away is subtracted from the float pixels, so that values outside 0..1 and precision survive. On
-    encoded values noise is about even, so linear frames are not taken. Slow: about 100 ns a pixel and square
-    pixel of the search window in thousands. Nothing is clamped.
+    encoded values noise is about even, so linear frames are not taken. Slow: more than a second a megapixel.
+    Nothing is clamped.
     """
 
     spec = StageSpec(
@@ -96,7 +104,7 @@ class NlMeans(_Denoise):
         accepts={"layout": ("rgb", "gray"), "reference": ("display",), "transfer": ("srgb", "gamma")},
     )
     strength: Annotated[float, param("Scale of the luma filter", ge=0, le=5)] = 1.0
-    chroma_strength: Annotated[float, param("Scale of the colour filter", ge=0, le=5)] = 1.5
+    chroma_strength: Annotated[float, param("Scale of the colour filter", ge=0, le=5)] = 1.0
     luma_sigma: Annotated[float, param("Noise in luma, standard deviation; 0: measured", ge=0, le=0.5)] = 0.0
     chroma_sigma: Annotated[float, param("Noise in colour, standard deviation; 0: measured", ge=0, le=0.5)] = 0.0
     search_radius_px: Annotated[int, param("Reach of the search for similar pixels", unit="px", ge=1, le=20)] = 7
@@ -109,8 +117,8 @@ class NlMeans(_Denoise):
         luma_sigma, chroma_sigma = self._sigmas(frame)
         planes = opponent(frame.pixels)
         noise = torch.zeros_like(planes)
-        noise[:1] = self._noise_of(planes[:1], luma_sigma * self.strength)
-        noise[1:] = self._noise_of(planes[1:], chroma_sigma * self.chroma_strength)
+        noise[:1] = self._noise_of(planes[:1], NLMEANS_LUMA * luma_sigma * self.strength)
+        noise[1:] = self._noise_of(planes[1:], NLMEANS_CHROMA * chroma_sigma * self.chroma_strength)
         return frame.with_pixels(frame.pixels - from_opponent(noise))
 
     def _noise_of(self, planes: Tensor, h: float) -> Tensor | float:
@@ -129,7 +137,7 @@ class NlMeans(_Denoise):
 
 @parameters
 class Guided(_Denoise):
-    """Guided filter: a local linear model of luma smooths luma and colour, and keeps edges that exceed the noise.
+    """Guided filter, each plane its own guide: smooths where there is only noise, keeps edges that exceed it.
 
     Where the variance in the window is the noise's, the result is the mean; where it is larger, the pixel
     stays. On scene-referred frames with ``facts.noise`` the noise follows the brightness (Poisson-Gaussian),
@@ -143,7 +151,7 @@ class Guided(_Denoise):
         accepts={"layout": ("rgb", "gray"), "reference": ("scene", "display")},
     )
     strength: Annotated[float, param("Scale of the noise taken out of luma", ge=0, le=10)] = 1.0
-    chroma_strength: Annotated[float, param("Scale of the noise taken out of colour", ge=0, le=10)] = 2.0
+    chroma_strength: Annotated[float, param("Scale of the noise taken out of colour", ge=0, le=10)] = 1.0
     luma_sigma: Annotated[float, param("Noise in luma, standard deviation; 0: known or measured", ge=0, le=1)] = 0.0
     chroma_sigma: Annotated[float, param("Noise in colour, standard deviation; 0: known or measured", ge=0, le=1)] = 0.0
     radius_px: Annotated[int, param("Radius of the window", unit="px", ge=1, le=16)] = 2
@@ -160,38 +168,29 @@ class Guided(_Denoise):
 
     def apply(self, frame: Frame) -> Frame:
         radius = self.radius_px
+        margin = slice(2 * radius, -2 * radius)
         planes = F.pad(opponent(frame.pixels), (2 * radius,) * 4, mode="replicate")
-        luma = planes[0]
-        mean = _box_mean(luma, radius)
-        variance = _box_mean(luma * luma, radius).sub_(mean * mean).clamp_min_(0.0)
-        luma_noise, chroma_noise = self._variances(frame, mean)
-        result = torch.empty_like(planes[:, 2 * radius : -2 * radius, 2 * radius : -2 * radius])
-        for plane, out in zip(planes, result, strict=True):
-            if plane is luma or plane.data_ptr() == luma.data_ptr():
-                slope = variance / (variance + luma_noise * self.strength**2)
-                offset = mean - slope * mean
-            else:
-                plane_mean = _box_mean(plane, radius)
-                covariance = _box_mean(luma * plane, radius).sub_(mean * plane_mean)
-                slope = covariance.div_(variance + chroma_noise * self.chroma_strength**2)
-                offset = plane_mean.sub_(slope * mean)
-            inner = luma[2 * radius : -2 * radius, 2 * radius : -2 * radius]
-            torch.mul(_box_mean(slope, radius), inner, out=out).add_(_box_mean(offset, radius))
+        noises = self._variances(frame, _box_mean(planes[0], radius))
+        result = torch.empty_like(planes[:, margin, margin])
+        for index, (plane, out) in enumerate(zip(planes, result, strict=True)):
+            mean = _box_mean(plane, radius)
+            variance = _box_mean(plane * plane, radius).sub_(mean * mean).clamp_min_(0.0)
+            slope = variance.div_(variance + noises[min(index, 1)])
+            offset = mean.sub_(slope * mean)
+            torch.mul(_box_mean(slope, radius), plane[margin, margin], out=out).add_(_box_mean(offset, radius))
         return frame.with_pixels(from_opponent(result))
 
     def _variances(self, frame: Frame, mean: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """Noise variance in luma and colour; with a noise model as planes that follow the mean luma."""
-        tiny = LEAST_SIGMA**2
-        noise = frame.facts.noise
+        """Regularisation for luma and colour; with a noise model as planes that follow the mean luma."""
+        luma_scale, chroma_scale = (GUIDED_LUMA * self.strength) ** 2, (GUIDED_CHROMA * self.chroma_strength) ** 2
+        noise, tiny = frame.facts.noise, LEAST_SIGMA**2
         if noise is None or not self._follows_model(frame):
             luma, chroma = self._sigmas(frame)
-            return luma**2 + tiny, chroma**2 + tiny
-        light = mean.clamp_min(0.0)
+            return luma_scale * luma**2 + tiny, chroma_scale * chroma**2 + tiny
         mean_a, mean_b = (sum(pair[k] for pair in noise) / len(noise) for k in (0, 1))
-        variance = light.mul_(mean_a).add_(mean_b + tiny)
-        if frame.state.layout == "gray":
-            return variance, variance
-        return variance / 3, variance / 2
+        variance = mean.clamp_min(0.0).mul_(mean_a).add_(mean_b)
+        in_luma, in_color = (1.0, 1.0) if frame.state.layout == "gray" else (1 / 3, 1 / 2)
+        return variance * (in_luma * luma_scale) + tiny, variance * (in_color * chroma_scale) + tiny
 
 
 def _box_mean(plane: Tensor, radius: int) -> Tensor:

@@ -126,16 +126,20 @@ class Dither(Stage):
         top = frame.region.top if frame.region else 0
         step = 1.0 / (2**self.bits - 1)
         result = torch.empty_like(frame.pixels)
-        for channel, (plane, noisy) in enumerate(zip(frame.pixels, result, strict=True)):
-            noise = _gradient_noise(top + 19 * channel, 47 * channel, frame.height, frame.width).to(plane.device)
+        for plane, slope, noisy in zip(frame.pixels, NOISE_SLOPES, result, strict=False):
+            noise = _gradient_noise(slope, top, frame.height, frame.width).to(plane.device)
             torch.add(plane, _triangular(noise), alpha=step, out=noisy)
         return frame.with_pixels(result)
 
 
-def _gradient_noise(top: int, left: int, height: int, width: int) -> Tensor:
+NOISE_SLOPES = ((0.00583715, 0.06711056), (0.06711056, 0.00583715), (0.00583715, 1 - 0.06711056))
+"""How interleaved gradient noise grows along rows and columns: as published, transposed, and mirrored."""
+
+
+def _gradient_noise(slope: tuple[float, float], top: int, height: int, width: int) -> Tensor:
     """Interleaved gradient noise ``[H,W]`` in 0..1, a function of row and column alone."""
-    rows = torch.arange(top, top + height, dtype=torch.float64).mul_(0.00583715).frac_()
-    columns = torch.arange(left, left + width, dtype=torch.float64).mul_(0.06711056).frac_()
+    rows = torch.arange(top, top + height, dtype=torch.float64).mul_(slope[0]).frac_()
+    columns = torch.arange(width, dtype=torch.float64).mul_(slope[1]).frac_()
     return (rows.float()[:, None] + columns.float()).frac_().mul_(52.9829189).frac_()
 
 

@@ -53,9 +53,15 @@ def block_means(frame: Frame, most: int = BLOCKS) -> BlockMeans:
     A block is not clean when one of its photosites is in the mask ``clipped``, or, without that mask, reaches
     ``facts.clip_level``. Rows and columns beyond the last whole block are left out; an image smaller than a
     CFA cell gives no block.
+
+    Raises StageError for a mosaic whose camera names no pattern.
     """
     mosaic = frame.state.is_mosaic
-    cfa = frame.camera.cfa if mosaic else ("",)
+    if mosaic and not frame.camera.cfa:
+        raise StageError(
+            f"{frame.name}: a mosaic without the pattern of its colours (camera.cfa); demosaic needs it too"
+        )
+    cfa = frame.camera.cfa
     cell_h, cell_w = (len(cfa), len(cfa[0])) if mosaic else (1, 1)
     cells = max(1, (frame.height // cell_h) * (frame.width // cell_w))
     factor = min(math.ceil(math.sqrt(cells / most)), max(1, min(frame.height // cell_h, frame.width // cell_w)))
@@ -226,11 +232,10 @@ class GrayEdge(_Estimator):
         h, w = usable.shape
         if min(h, w) <= 2 * radius:
             return torch.full((3,), torch.nan)
-        # A clipped block bends the derivatives around it, most of all within a standard deviation.
-        near = math.ceil(self.sigma_px)
-        dirty = F.max_pool2d((~means.clean).float()[None, None], 2 * near + 1, stride=1, padding=near)[0, 0]
-        inside = (dirty == 0) & usable
-        inside = inside[radius : h - radius, radius : w - radius]
+        size = 2 * radius + 1  # a derivative counts where its whole kernel saw no clipped block
+        dirty = (~means.clean).float()[None, None]
+        dirty = F.max_pool2d(F.max_pool2d(dirty, (size, 1), stride=1), (1, size), stride=1)[0, 0]
+        inside = usable[radius : h - radius, radius : w - radius] & (dirty == 0)
         return _minkowski(self._edges(means.values, radius)[:, inside], self.p)
 
     def _edges(self, values: Tensor, radius: int) -> Tensor:

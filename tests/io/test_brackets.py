@@ -169,10 +169,8 @@ def photo(path: Path, at_s: int, time_s: float, model: str = "X1", width: int = 
     """A small JPEG with the EXIF fields of a camera."""
     exif = Image.Exif()
     exif[271], exif[272] = "Maker", model
-    details = exif.get_ifd(34665)
-    details[36867] = (NOON + timedelta(seconds=at_s)).strftime("%Y:%m:%d %H:%M:%S")
-    details[33434], details[33437], details[34855] = time_s, 8.0, 100
-    details[40962], details[40963] = width, 16
+    taken = (NOON + timedelta(seconds=at_s)).strftime("%Y:%m:%d %H:%M:%S")
+    exif[34665] = {36867: taken, 33434: time_s, 33437: 8.0, 34855: 100, 40962: width, 40963: 16}
     Image.new("RGB", (width, 16)).save(path, exif=exif)
     return path
 

@@ -1,12 +1,14 @@
-"""A Bayer mosaic as four planes: red, green in the red rows, green in the blue rows, blue.
+"""Mosaics of colour filters: which photosite has which colour, where the nearest ones lie, Bayer as four planes.
 
-Each is a contiguous plane of a quarter of the pixels, so that filters on a mosaic are sums of shifted
-planes and no operation looks at a mask.
+A Bayer mosaic taken apart is four contiguous planes of a quarter of the pixels, so that filters on it are sums
+of shifted planes and no operation looks at a mask.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,9 +18,58 @@ from torch import Tensor
 from restorekit.errors import StageError
 from restorekit.frame import Frame
 
-Gains = tuple[float, float, float]
-UNIT: Gains = (1.0, 1.0, 1.0)
+NEAREST_PX = 3
+"""How far away the nearest photosites of a colour are searched; X-Trans needs 3."""
+
+Convert = Callable[[Tensor, int], Tensor]
 RED, GREEN, BLUE = 0, 1, 2
+
+
+def cfa_at(frame: Frame) -> tuple[str, ...]:
+    """The repeating cell of colours from the first row of this frame or strip on.
+
+    Raises StageError when the camera has no pattern.
+    """
+    cell = frame.camera.cfa
+    if not cell:
+        raise StageError(
+            f"{frame.name}: the file names no colour filter pattern; give it with input.headerless or Frame.from_bayer"
+        )
+    start = (frame.region.top if frame.region else 0) % len(cell)
+    return (*cell[start:], *cell[:start])
+
+
+def red_parity(cell: tuple[str, ...], name: str) -> tuple[int, int]:
+    """Row and column of the red photosite in a Bayer cell."""
+    if len(cell) != 2 or sorted("".join(cell)) != ["B", "G", "G", "R"] or "G" not in cell[0] or "G" not in cell[1]:
+        raise StageError(f"{name}: colour filter pattern {'/'.join(cell)} is not a Bayer pattern; use method: libraw")
+    row = 0 if "R" in cell[0] else 1
+    return row, cell[row].index("R")
+
+
+@cache
+def nearest(cell: tuple[str, ...], from_dy: int, from_dx: int, count: int, outside: int) -> NDArray[np.int64]:
+    """Where the nearest photosites of one colour lie, for every photosite of a repeating cell.
+
+    Seen from the photosite at row ``r`` and column ``c`` of the cell, ``[r, c]`` of the result ``[h,w,count,2]``
+    holds offsets (dy, dx) of photosites that have the colour of the one at ``from_dy``, ``from_dx``. They
+    are those nearest to it that lie more than ``outside`` px from the photosite itself in y or x.
+    """
+    height, width = len(cell), len(cell[0])
+    ring = range(-NEAREST_PX, NEAREST_PX + 1)
+    found = np.zeros((height, width, count, 2), dtype=np.int64)
+    for row in range(height):
+        for column in range(width):
+            colour = cell[(row + from_dy) % height][(column + from_dx) % width]
+            same = [
+                (dy, dx)
+                for dy in ring
+                for dx in ring
+                if max(abs(dy), abs(dx)) > outside and cell[(row + dy) % height][(column + dx) % width] == colour
+            ]
+            same.sort(key=lambda at: ((at[0] - from_dy) ** 2 + (at[1] - from_dx) ** 2, at))
+            found[row, column] = same[:count]
+    return found
 
 
 @dataclass(frozen=True)
@@ -120,13 +171,12 @@ def reflected(positions: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     return np.where(wrapped < size, wrapped, 2 * (size - 1) - wrapped)
 
 
-def take_apart(mosaic: Tensor, red: tuple[int, int], margin: int, gains: Gains = UNIT) -> Mosaic:
-    """The four sub-lattices of a mosaic ``[H,W]`` (2x2 or larger), each multiplied by the gain of its colour.
+def take_apart(mosaic: Tensor, red: tuple[int, int], margin: int, convert: Convert | None = None) -> Mosaic:
+    """The four planes of a Bayer mosaic ``[H,W]`` of 2x2 px or more.
 
-    ``red`` is the row and column parity of the red photosites.
-
-    Outside the image the mosaic is reflected about its first and last photosites, which keeps every
-    photosite's colour, for odd sizes too.
+    ``red`` is the row and column parity of the red photosites; ``convert`` makes the contiguous values to work
+    with from a strided view of a plane and its colour. Outside the image the mosaic is reflected about its
+    first and last photosites, which keeps every photosite's colour, for odd sizes too.
     """
     height, width = mosaic.shape
     rows, columns = (height + 1) // 2, (width + 1) // 2
@@ -143,7 +193,7 @@ def take_apart(mosaic: Tensor, red: tuple[int, int], margin: int, gains: Gains =
 
     def plane(channel: int, row: int, column: int) -> Plane:
         values = padded[(margin + row) % 2 :: 2, (margin + column) % 2 :: 2]
-        values = values.contiguous() if gains[channel] == 1 else values * gains[channel]
+        values = values.contiguous() if convert is None else convert(values, channel)
         return Plane(Sites(channel, row, column, rows, columns, margin, margin), values)
 
     (row, column), (other_row, other_column) = red, (1 - red[0], 1 - red[1])
@@ -161,11 +211,13 @@ class Canvas:
 
     pixels: Tensor
 
-    def known(self, mosaic: Mosaic) -> None:
-        """Write the values that the sensor measured."""
-        for plane in (mosaic.red, mosaic.green_r, mosaic.green_b, mosaic.blue):
-            target = self._target(plane.sites.channel, plane.sites)
-            target.copy_(_shown(plane.at(plane.sites.within(0, 0)), target))
+    def known(self, mosaic: Tensor, red: tuple[int, int]) -> None:
+        """Write the values ``[H,W]`` that the sensor measured."""
+        row, column = red
+        for channel, top, left in ((RED, row, column), (BLUE, 1 - row, 1 - column)):
+            self.pixels[channel, top::2, left::2] = mosaic[top::2, left::2]
+        for top, left in ((row, 1 - column), (1 - row, column)):
+            self.pixels[GREEN, top::2, left::2] = mosaic[top::2, left::2]
 
     def put(self, channel: int, sites: Sites, values: Tensor, scale: float) -> None:
         """Write ``scale * values``."""
@@ -185,25 +237,3 @@ class Canvas:
 def _shown(values: Tensor, target: Tensor) -> Tensor:
     """The values without the last row or column of cells where an odd size cuts it."""
     return values[: target.shape[0], : target.shape[1]]
-
-
-def cfa_at(frame: Frame) -> tuple[str, ...]:
-    """The repeating cell of colours from the first row of this frame or strip on.
-
-    Raises StageError when the camera has no pattern.
-    """
-    cell = frame.camera.cfa
-    if not cell:
-        raise StageError(
-            f"{frame.name}: the file names no colour filter pattern; give it with input.headerless or Frame.from_bayer"
-        )
-    start = (frame.region.top if frame.region else 0) % len(cell)
-    return (*cell[start:], *cell[:start])
-
-
-def red_parity(cell: tuple[str, ...], name: str) -> tuple[int, int]:
-    """Row and column of the red photosite in a Bayer cell."""
-    if len(cell) != 2 or sorted("".join(cell)) != ["B", "G", "G", "R"] or "G" not in cell[0] or "G" not in cell[1]:
-        raise StageError(f"{name}: colour filter pattern {'/'.join(cell)} is not a Bayer pattern; use method: libraw")
-    row = 0 if "R" in cell[0] else 1
-    return row, cell[row].index("R")

@@ -1,0 +1,188 @@
+"""The formats a picture can be written in, what each can hold, and the ``output`` item of a pipeline file.
+
+Only a table: nothing here imports torch or an encoder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import pydantic
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from restorekit.state import ImageState
+
+Format = Literal["jpeg", "png", "tiff", "exr", "dng"]
+
+_ENCODED = ("srgb", "gamma")
+_NAMED_SPACES = ("bt709", "p3", "bt2020", "adobe-rgb", "prophoto")
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """What a format can hold.
+
+    ``extensions`` in lower case with their dot, the usual one first; ``bits`` of a sample, the usual first;
+    ``compressions``, the usual first; and the values of the axes of an ImageState that it can say of its pixels.
+    ``deep`` are transfers that need its larger samples.
+    """
+
+    extensions: tuple[str, ...]
+    bits: tuple[int, ...]
+    references: tuple[str, ...]
+    transfers: tuple[str, ...]
+    layouts: tuple[str, ...] = ("rgb", "gray")
+    primaries: tuple[str, ...] = _NAMED_SPACES
+    deep: tuple[str, ...] = ()
+    compressions: tuple[str, ...] = ("none",)
+
+    @property
+    def default_bits(self) -> int:
+        return self.bits[0]
+
+
+FORMATS: Mapping[str, OutputFormat] = {
+    "jpeg": OutputFormat((".jpg", ".jpeg"), (8,), ("display",), _ENCODED, compressions=("jpeg",)),
+    "png": OutputFormat(
+        (".png",), (8, 16), ("display",), (*_ENCODED, "pq", "hlg"), deep=("pq", "hlg"), compressions=("fast", "small")
+    ),
+    "tiff": OutputFormat(
+        (".tif", ".tiff"),
+        (16, 8),
+        ("display",),
+        (*_ENCODED, "linear"),
+        deep=("linear",),
+        compressions=("none", "deflate", "zstd"),
+    ),
+    "exr": OutputFormat(
+        (".exr",),
+        (16, 32),
+        ("scene", "display"),
+        ("linear",),
+        primaries=(*_NAMED_SPACES, "xyz", "ap1"),
+        compressions=("zip", "zips", "piz", "rle", "none"),
+    ),
+    "dng": OutputFormat((".dng",), (16,), ("sensor",), ("linear",), ("bayer",), ("camera",)),
+}
+"""The formats by the name that pipeline files use."""
+
+
+def format_of_path(path: str | Path) -> Format | None:
+    """The format that a file's extension stands for, ``None`` for others."""
+    suffix = Path(path).suffix.lower()
+    return next((name for name in get_args(Format) if suffix in FORMATS[name].extensions), None)
+
+
+@pydantic_dataclass(frozen=True, kw_only=True, config=pydantic.ConfigDict(extra="forbid", populate_by_name=True))
+class OutputSpec:
+    """One file that a pipeline writes for each picture."""
+
+    format: Annotated[Format, pydantic.Field(description="File format")] = "jpeg"
+    bits: Annotated[
+        int | None,
+        pydantic.Field(description="Bits of a sample: jpeg 8, png 8 or 16, tiff 16 or 8, exr 16 (half) or 32"),
+    ] = None
+    quality: Annotated[int, pydantic.Field(ge=1, le=100, description="Quality of jpeg, at full colour resolution")] = 95
+    compression: Annotated[
+        str | None,
+        pydantic.Field(
+            description="png fast or small; tiff none, deflate or zstd; exr zip, zips, piz, rle or none; all lossless"
+        ),
+    ] = None
+    name: Annotated[
+        str, pydantic.Field(description="Name of the file without its extension; {stem} is the name of the input")
+    ] = "{stem}"
+    from_: Annotated[
+        str | None,
+        pydantic.Field(alias="from", description="Id of the stage whose result is written; the last one if not given"),
+    ] = None
+
+    @pydantic.field_validator("bits")
+    @classmethod
+    def _check_bits(cls, bits: int | None, info: pydantic.ValidationInfo) -> int | None:
+        kind = FORMATS.get(info.data.get("format", ""))
+        if bits is not None and kind is not None and bits not in kind.bits:
+            raise ValueError(f"{info.data['format']} has {_either(kind.bits)} bits")
+        return bits
+
+    @pydantic.field_validator("compression")
+    @classmethod
+    def _check_compression(cls, compression: str | None, info: pydantic.ValidationInfo) -> str | None:
+        kind = FORMATS.get(info.data.get("format", ""))
+        if compression is not None and kind is not None and compression not in kind.compressions:
+            raise ValueError(f"compression of {info.data['format']} is {_either(kind.compressions)}")
+        return compression
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        try:
+            fields = {field for _, field, _, _ in string.Formatter().parse(name) if field is not None}
+        except ValueError as error:
+            raise ValueError(f"not a name: {error}") from error
+        if fields - {"stem"} or not name.strip() or any(character in name for character in '/\\:*?"<>|\0'):
+            raise ValueError("must be a file name, with {stem} for the name of the input")
+        return name
+
+    @property
+    def extension(self) -> str:
+        """The usual extension of the format, with its dot."""
+        return FORMATS[self.format].extensions[0]
+
+    def as_dict(self) -> dict[str, object]:
+        """This output in the form of a pipeline file, without what was not given."""
+        values = {f.name.rstrip("_"): getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def depth(self) -> int:
+        """Bits of a sample."""
+        return self.bits or FORMATS[self.format].default_bits
+
+
+def refusal(format: str, bits: int | None, state: ImageState) -> str | None:
+    """Why a format cannot hold pixels of a state and what to do, in one line; ``None`` where it can."""
+    kind = FORMATS[format]
+    if bits is not None and bits not in kind.bits:
+        return f"{format} has {_either(kind.bits)} bits, not {bits}"
+    if format == "dng":
+        if state.reference == "sensor" and state.layout == "bayer":
+            return None
+        said = f"{state.layout} and {state.reference}-referred"
+        return f"dng holds Bayer mosaics as the sensor gave them, this is {said}; write exr"
+    if state.is_mosaic:
+        return f"{format} holds pictures, this is a {state.layout} mosaic; add raw.demosaic"
+    if state.reference == "sensor":
+        return (
+            f"{format} holds pictures, these are digital numbers of a sensor; add raw.black_level and what follows it"
+        )
+    if state.primaries == "camera":
+        return f"{format} holds colours of a known space, these are the camera's own; add color.camera_matrix"
+    if state.reference not in kind.references:
+        return (
+            f"{format} holds display-referred pictures, this one is {state.reference}-referred; "
+            "add a tone-mapping stage (tone.filmic) and color.encode, or write exr"
+        )
+    if state.transfer not in kind.transfers:
+        if format == "exr":
+            return f"exr holds linear light, these values are {state.transfer}; add color.decode, or write png or tiff"
+        others = [
+            name for name, other in FORMATS.items() if state.transfer in other.transfers and name not in ("dng", format)
+        ]
+        said = f"{format} holds {_either(kind.transfers)} values, these are {state.transfer}"
+        return f"{said}; add color.encode, or write {_either(others)}"
+    if state.transfer in kind.deep and (bits or kind.default_bits) < max(kind.bits):
+        return f"{state.transfer} values need more than {bits or kind.default_bits} bits; set bits: {max(kind.bits)}"
+    if state.primaries not in kind.primaries:
+        return f"{format} has no name for {state.primaries} primaries; add color.convert: {{to: bt709}}"
+    return None
+
+
+def _either(values: tuple[object, ...] | list[str]) -> str:
+    words = [str(value) for value in values]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

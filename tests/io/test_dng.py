@@ -1,0 +1,298 @@
+"""DNG files: written ones come back exactly and are read alike by LibRaw; others by the letter of the specification."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rawpy
+import tifffile
+import torch
+from numpy.typing import NDArray
+
+from restorekit.errors import InputError, OutputError
+from restorekit.frame import BayerPattern, Calibration, Camera, Exposure, Frame, Metadata
+from restorekit.io import read, write, write_dng
+from restorekit.io.metadata import exif_bytes, exif_fields, photo_tree
+from restorekit.io.tiff import ASCII, BYTE, DOUBLE, LONG, RATIONAL, SHORT, SRATIONAL, UNDEFINED, Field, Tree, lay_out
+
+PATTERNS: tuple[BayerPattern, ...] = ("RGGB", "BGGR", "GRBG", "GBRG")
+MATRIX = np.array([[0.8813, -0.321, -0.1036], [-0.4703, 1.2868, 0.2021], [-0.1054, 0.194, 0.6129]])
+FORWARD = np.array([[0.4348, 0.3538, 0.1757], [0.2292, 0.717, 0.0537], [0.1031, 0.0016, 0.7204]])
+
+
+def mosaic(height: int = 40, width: int = 60) -> NDArray[np.uint16]:
+    return np.random.default_rng(3).integers(500, 16000, (height, width), dtype=np.uint16)
+
+
+def full_frame(pattern: BayerPattern = "RGGB") -> Frame:
+    """A frame that uses everything a DNG can say."""
+    camera = Camera(
+        make="Maker",
+        model="Model 1",
+        calibrations=(
+            Calibration(2856, MATRIX * 1.1, FORWARD, np.diag([1.02, 1.0, 0.98])),
+            Calibration(6504, MATRIX, FORWARD * 0.9, np.eye(3)),
+        ),
+        analog_balance=(1.1, 1.0, 0.9),
+        baseline_exposure_ev=-0.35,
+        noise_profile=((1.03875791561762e-4, 1.69e-8),),
+    )
+    frame = Frame.from_bayer(
+        mosaic(),
+        pattern=pattern,
+        black=[512, 513.25, 511.5, 514],
+        white=16001,
+        exposure=Exposure(1 / 125, 4.0, 200),
+        neutral=(0.4567, 1.0, 0.6543),
+        camera=camera,
+    )
+    return replace(frame, metadata=Metadata(orientation=6))
+
+
+def stored_dng(path: Path, image: NDArray[np.generic], fields: Tree, *, first: Mapping[int, Field] | None = None) -> Path:
+    """A DNG by hand: one uncompressed strip, and only the given fields beside the structural ones."""
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    tree: Tree = {
+        254: Field.of(LONG, (0,)),
+        256: Field.of(LONG, (image.shape[1],)),
+        257: Field.of(LONG, (image.shape[0],)),
+        258: Field.of(SHORT, (image.dtype.itemsize * 8,) * channels),
+        259: Field.of(SHORT, (1,)),
+        262: Field.of(SHORT, (32803 if channels == 1 else 34892,)),
+        271: Field.of(ASCII, "Maker"),
+        272: Field.of(ASCII, "Model"),
+        277: Field.of(SHORT, (channels,)),
+        278: Field.of(LONG, (image.shape[0],)),
+        279: Field.of(LONG, (image.nbytes,)),
+        284: Field.of(SHORT, (1,)),
+        50706: Field.of(BYTE, (1, 4, 0, 0)),
+        50708: Field.of(ASCII, "Maker Model"),
+        50721: Field.of(SRATIONAL, MATRIX.reshape(-1).tolist()),
+        50728: Field.of(RATIONAL, (0.5, 1, 0.75)),
+        **(first or {}),
+    }
+    if channels == 1:
+        tree |= {33421: Field.of(SHORT, (2, 2)), 33422: Field.of(BYTE, (0, 1, 1, 2))}
+    tree |= fields
+    start = len(lay_out({**tree, 273: Field.of(LONG, (0,))}))
+    path.write_bytes(lay_out({**tree, 273: Field.of(LONG, (start,))}) + image.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_written_frame_comes_back_exactly(tmp_path: Path, pattern: BayerPattern) -> None:
+    frame = full_frame(pattern)
+    write_dng(tmp_path / "a.dng", frame)
+    back = read(tmp_path / "a.dng")
+    assert back.state == frame.state
+    assert back.pixels.dtype == torch.uint16
+    assert torch.equal(back.pixels, frame.pixels)
+    assert back.exposure == frame.exposure
+    assert back.metadata.orientation == 6
+    ours, theirs = back.camera, frame.camera
+    assert (ours.make, ours.model, ours.cfa) == (theirs.make, theirs.model, theirs.cfa)
+    assert ours.black is not None
+    assert theirs.black is not None
+    np.testing.assert_array_equal(ours.black, theirs.black)
+    np.testing.assert_array_equal(ours.white, theirs.white)
+    np.testing.assert_allclose(ours.neutral, theirs.neutral, rtol=1e-9)
+    np.testing.assert_allclose(ours.analog_balance, theirs.analog_balance, rtol=1e-9)
+    assert ours.baseline_exposure_ev == pytest.approx(-0.35)
+    assert ours.noise_profile == theirs.noise_profile
+    assert len(ours.calibrations) == 2
+    for a, b in zip(ours.calibrations, theirs.calibrations, strict=True):
+        assert a.temperature_k == b.temperature_k
+        np.testing.assert_allclose(a.color_matrix, b.color_matrix, rtol=1e-9)
+        assert a.forward_matrix is not None
+        assert b.forward_matrix is not None
+        np.testing.assert_allclose(a.forward_matrix, b.forward_matrix, rtol=1e-9)
+        np.testing.assert_allclose(a.camera_calibration, b.camera_calibration, rtol=1e-9)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_libraw_reads_a_written_frame_alike(tmp_path: Path, pattern: BayerPattern) -> None:
+    frame = full_frame(pattern)
+    write_dng(tmp_path / "a.dng", frame)
+    with rawpy.imread(str(tmp_path / "a.dng")) as raw:
+        np.testing.assert_array_equal(raw.raw_image_visible, frame.pixels[0].numpy())
+        assert raw.raw_pattern is not None
+        colors = "".join("RGBG"[raw.raw_color(y, x)] for y in (0, 1) for x in (0, 1))
+        gains = np.array(raw.camera_whitebalance[:3])
+        assert colors == pattern
+        assert raw.white_level == 16001
+        np.testing.assert_allclose(gains / gains[1], (1 / 0.4567, 1, 1 / 0.6543), rtol=1e-3)
+        assert raw.other.shutter_speed == pytest.approx(1 / 125)
+        assert raw.other.iso_speed == 200
+        assert raw.sizes.flip == 6
+
+
+def test_tifffile_reads_a_written_frame_alike(tmp_path: Path) -> None:
+    frame = full_frame()
+    write(frame, tmp_path / "a.dng")
+    with tifffile.TiffFile(tmp_path / "a.dng") as tiff:
+        page = tiff.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
+        np.testing.assert_array_equal(page.asarray(), frame.pixels[0].numpy())
+        assert page.tags[34665].value["ExposureTime"] == (1, 125)
+        assert page.tags["CalibrationIlluminant2"].value == 21
+
+
+def test_exif_goes_through_a_dng(tmp_path: Path) -> None:
+    block = exif_bytes(photo_tree(make="Other", artist="Somebody", photo={42036: Field.of(ASCII, "A lens")}))
+    frame = replace(full_frame(), metadata=Metadata(exif=block))
+    write_dng(tmp_path / "a.dng", frame)
+    image, photo = exif_fields(read(tmp_path / "a.dng").metadata.exif)
+    assert (image.text(271), image.text(315), photo.text(42036)) == ("Maker", "Somebody", "A lens")
+    assert photo.numbers(33434) == (1 / 125,)
+
+
+def test_the_same_frame_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_dng(tmp_path / "a.dng", full_frame())
+    write_dng(tmp_path / "b.dng", full_frame())
+    assert (tmp_path / "a.dng").read_bytes() == (tmp_path / "b.dng").read_bytes()
+
+
+def test_three_calibrations_and_high_speeds(tmp_path: Path) -> None:
+    frame = full_frame()
+    three = (*frame.camera.calibrations, Calibration(5003, MATRIX * 0.95))
+    changed = replace(frame, camera=replace(frame.camera, calibrations=three), exposure=Exposure(iso=204800))
+    write_dng(tmp_path / "a.dng", changed)
+    back = read(tmp_path / "a.dng")
+    assert [c.temperature_k for c in back.camera.calibrations] == [2856, 6504, 5003]
+    assert back.exposure == Exposure(iso=204800)
+
+
+def test_only_bayer_mosaics_of_16_bits_can_be_written(tmp_path: Path) -> None:
+    frame = full_frame()
+    with pytest.raises(OutputError, match="mosaic"):
+        write_dng(tmp_path / "a.dng", replace(frame, pixels=frame.pixels.to(torch.float32)))
+    odd = replace(frame.camera, calibrations=(Calibration(5123, MATRIX), Calibration(6504, MATRIX)))
+    with pytest.raises(OutputError, match="5123 K"):
+        write_dng(tmp_path / "a.dng", replace(frame, camera=odd))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_mosaic_starts_at_the_active_area_as_for_libraw(tmp_path: Path) -> None:
+    image = mosaic()
+    area = (3, 5, 39, 57)
+    path = stored_dng(tmp_path / "a.dng", image, {50829: Field.of(LONG, area), 33422: Field.of(BYTE, (1, 0, 2, 1))})
+    frame = read(path)
+    assert frame.camera.cfa == ("GR", "BG")
+    np.testing.assert_array_equal(frame.pixels[0].numpy(), image[3:39, 5:57])
+    with rawpy.imread(str(path)) as raw:
+        colors = ["".join("RGBG"[raw.raw_color(3 + y, 5 + x)] for x in (0, 1)) for y in (0, 1)]
+        assert tuple(colors) == frame.camera.cfa
+        # LibRaw moves odd corners by one, to where a full cell begins.
+        np.testing.assert_array_equal(raw.raw_image_visible, frame.pixels[0, 1:, 1:].numpy())
+
+
+def test_the_linearization_table_is_applied_once_as_by_libraw(tmp_path: Path) -> None:
+    image = np.random.default_rng(5).integers(0, 256, (40, 60)).astype(np.uint16)
+    table = (np.arange(200) ** 2).astype(int)
+    path = stored_dng(tmp_path / "a.dng", image, {50712: Field.of(SHORT, table.tolist()), 50717: Field.of(LONG, (39601,))})
+    frame = read(path)
+    expected = np.minimum(image, 199).astype(int) ** 2
+    np.testing.assert_array_equal(frame.pixels[0].numpy(), expected)
+    assert frame.camera.linearization is None
+    with rawpy.imread(str(path)) as raw:
+        inside = image < 200  # beyond the table LibRaw goes its own way
+        np.testing.assert_array_equal(raw.raw_image_visible[inside], expected[inside])
+
+
+def test_black_levels_of_rows_and_columns_are_kept_apart(tmp_path: Path) -> None:
+    image = mosaic()
+    rows, columns = np.linspace(-2, 2, 40), np.linspace(0, 3, 60)
+    fields: Tree = {
+        50713: Field.of(SHORT, (2, 2)),
+        50714: Field.of(RATIONAL, (100, 101, 102, 103.5)),
+        50715: Field.of(SRATIONAL, columns.tolist()),
+        50716: Field.of(SRATIONAL, rows.tolist()),
+    }
+    camera = read(stored_dng(tmp_path / "a.dng", image, fields)).camera
+    assert camera.black is not None
+    np.testing.assert_array_equal(camera.black[..., 0], [[100, 101], [102, 103.5]])
+    assert camera.black_rows is not None
+    np.testing.assert_allclose(camera.black_rows, rows, rtol=1e-6)
+    assert camera.black_columns is not None
+    np.testing.assert_allclose(camera.black_columns, columns, rtol=1e-6)
+    assert camera.white is not None
+    assert camera.white.tolist() == [65535]
+
+
+def test_the_white_of_a_light_stands_in_for_the_neutral(tmp_path: Path) -> None:
+    x, y = 0.3127, 0.3290
+    path = stored_dng(tmp_path / "a.dng", mosaic(), {50729: Field.of(RATIONAL, (x, y)), 50728: Field.of(RATIONAL, (0, 0, 0))})
+    expected = MATRIX @ np.array([x / y, 1, (1 - x - y) / y])
+    np.testing.assert_allclose(read(path).camera.neutral, expected / expected[1], rtol=1e-6)
+
+
+def test_a_linear_image_has_levels_for_each_channel(tmp_path: Path) -> None:
+    image = np.random.default_rng(2).integers(100, 4000, (30, 50, 3), dtype=np.uint16)
+    fields: Tree = {50714: Field.of(SHORT, (60, 64, 68)), 50717: Field.of(LONG, (4000, 4001, 4002))}
+    frame = read(stored_dng(tmp_path / "a.dng", image, fields))
+    assert (frame.state.layout, frame.state.reference, frame.state.primaries) == ("rgb", "sensor", "camera")
+    np.testing.assert_array_equal(frame.pixels.permute(1, 2, 0).numpy(), image)
+    assert frame.camera.black is not None
+    assert frame.camera.black.shape == (1, 1, 3)
+    assert frame.camera.black.reshape(-1).tolist() == [60, 64, 68]
+    assert frame.camera.white is not None
+    assert frame.camera.white.tolist() == [4000, 4001, 4002]
+
+
+def opcode(code: int, data: bytes) -> bytes:
+    return struct.pack(">IIII", code, 0x01030000, 0, len(data)) + data
+
+
+def test_polynomials_make_a_linear_image_linear(tmp_path: Path) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    curves = [(0.0, 0.25, 0.0, 0.75), (0.0, 0.5, 0.5), (0.0, 1.0)]
+    area = [struct.pack(">8I", 0, 0, 30, 50, channel, 1, 1, 1) for channel in range(3)]
+    coded = [opcode(8, a + struct.pack(f">I{len(c)}d", len(c) - 1, *c)) for a, c in zip(area, curves, strict=True)]
+    fields: Tree = {
+        50714: Field.of(SHORT, (51, 51, 51)),
+        50717: Field.of(LONG, (255, 255, 255)),
+        51009: Field.of(UNDEFINED, struct.pack(">I", 3) + b"".join(coded)),
+    }
+    frame = read(stored_dng(tmp_path / "a.dng", image, fields))
+    assert frame.notes == ()
+    assert frame.camera.black is not None
+    assert not frame.camera.black.any()
+    for channel, (constant, slope, *rest) in enumerate(curves):
+        x = (image[..., channel] - 51.0) / 204
+        expected = constant + slope * x + sum(factor * x ** (2 + power) for power, factor in enumerate(rest))
+        np.testing.assert_allclose(frame.pixels[channel].numpy(), expected, atol=1e-6)
+
+
+def test_corrections_that_are_not_applied_are_named(tmp_path: Path) -> None:
+    fields: Tree = {51009: Field.of(UNDEFINED, struct.pack(">I", 1) + opcode(9, bytes(80)))}
+    (note,) = read(stored_dng(tmp_path / "a.dng", mosaic(), fields)).notes
+    assert "GainMap" in note
+
+
+def test_damaged_dngs_are_refused_by_name(tmp_path: Path) -> None:
+    strange = stored_dng(tmp_path / "strange.dng", mosaic(), {33422: Field.of(BYTE, (0, 1, 2, 1))})
+    with pytest.raises(InputError, match=r"strange\.dng.*colour filters RG/BG"):
+        read(strange)
+    dark = stored_dng(tmp_path / "dark.dng", mosaic(), {50714: Field.of(SHORT, (900,)), 50717: Field.of(LONG, (800,))})
+    with pytest.raises(InputError, match=r"dark\.dng.*white level"):
+        read(dark)
+    preview = stored_dng(tmp_path / "preview.dng", mosaic(), {262: Field.of(SHORT, (1,))})
+    with pytest.raises(InputError, match=r"preview\.dng.*no RAW image"):
+        read(preview)
+
+
+def test_a_noise_profile_and_unknown_lights(tmp_path: Path) -> None:
+    fields: Tree = {
+        51041: Field.of(DOUBLE, (1e-4, 1e-8, 2e-4, 2e-8, 3e-4, 3e-8)),
+        50722: Field.of(SRATIONAL, (MATRIX * 2).reshape(-1).tolist()),
+        50779: Field.of(SHORT, (255,)),
+    }
+    camera = read(stored_dng(tmp_path / "a.dng", mosaic(), fields)).camera
+    assert camera.noise_profile == ((1e-4, 1e-8), (2e-4, 2e-8), (3e-4, 3e-8))
+    assert len(camera.calibrations) == 1
+    np.testing.assert_allclose(camera.calibrations[0].color_matrix, MATRIX, rtol=1e-9)

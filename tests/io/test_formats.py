@@ -1,0 +1,99 @@
+"""The table of output formats, what each refuses, and the output item of pipeline files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from restorekit.io.formats import FORMATS, OutputSpec, format_of_path, refusal
+from restorekit.state import ImageState
+
+SRGB = ImageState()
+SCENE = ImageState("rgb", "scene", "linear", "bt2020")
+MOSAIC = ImageState("bayer", "sensor", "linear", "camera")
+
+
+def test_the_table_needs_no_torch() -> None:
+    code = "import sys, restorekit.io.formats; sys.exit(any(m in sys.modules for m in ('torch', 'cv2', 'rawpy', 'imagecodecs')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_formats_are_told_by_extension() -> None:
+    assert format_of_path("a.JPEG") == "jpeg"
+    assert format_of_path(Path("x/y.tif")) == "tiff"
+    assert format_of_path("a.exr") == "exr"
+    assert format_of_path("a.gif") is None
+    extensions = [extension for kind in FORMATS.values() for extension in kind.extensions]
+    assert len(set(extensions)) == len(extensions)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "state"),
+    [
+        ("jpeg", None, SRGB),
+        ("jpeg", 8, SRGB.changed({"layout": "gray", "primaries": "p3"})),
+        ("png", 16, SRGB.changed({"transfer": "pq", "primaries": "bt2020"})),
+        ("tiff", 16, SRGB.changed({"transfer": "linear"})),
+        ("exr", 16, SCENE),
+        ("exr", 32, ImageState("gray", "display", "linear", "bt709")),
+        ("dng", None, MOSAIC),
+    ],
+)
+def test_what_a_format_holds(name: str, bits: int | None, state: ImageState) -> None:
+    assert refusal(name, bits, state) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "state", "cure"),
+    [
+        ("jpeg", 16, SRGB, "8 bits"),
+        ("jpeg", None, SCENE, "tone-mapping"),
+        ("jpeg", None, SRGB.changed({"transfer": "linear"}), "color.encode"),
+        ("jpeg", None, SRGB.changed({"transfer": "pq"}), "write png"),
+        ("png", None, SRGB.changed({"transfer": "pq"}), "bits: 16"),
+        ("tiff", 8, SRGB.changed({"transfer": "linear"}), "bits: 16"),
+        ("tiff", None, SRGB.changed({"primaries": "camera"}), "color.camera_matrix"),
+        ("png", None, SRGB.changed({"primaries": "ap1"}), "color.convert"),
+        ("exr", None, SRGB, "color.decode"),
+        ("exr", None, MOSAIC, "raw.demosaic"),
+        ("exr", None, MOSAIC.changed({"layout": "rgb"}), "raw.black_level"),
+        ("tiff", None, MOSAIC.changed({"reference": "scene"}), "raw.demosaic"),
+        ("dng", None, SRGB, "exr"),
+    ],
+)
+def test_what_a_format_refuses_names_the_cure(name: str, bits: int | None, state: ImageState, cure: str) -> None:
+    said = refusal(name, bits, state)
+    assert said is not None
+    assert cure in said
+    assert "\n" not in said
+
+
+def test_output_items_know_from_under_its_yaml_name() -> None:
+    adapter = pydantic.TypeAdapter(OutputSpec)
+    spec = adapter.validate_python({"format": "exr", "from": "scene", "bits": 32})
+    assert spec == OutputSpec(format="exr", from_="scene", bits=32)
+    assert (spec.extension, spec.depth) == (".exr", 32)
+    assert adapter.validate_python(spec.as_dict()) == spec
+    assert "from" in adapter.json_schema()["properties"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"format": "gif"},
+        {"format": "jpeg", "bits": 16},
+        {"quality": 0},
+        {"format": "exr", "compression": "deflate"},
+        {"name": "../{stem}"},
+        {"name": "{date}"},
+        {"name": "{stem"},
+        {"naem": "x"},
+    ],
+)
+def test_wrong_output_items_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(pydantic.ValidationError):
+        pydantic.TypeAdapter(OutputSpec).validate_python(wrong)
