@@ -158,7 +158,7 @@ def test_outputs_are_checked(output: str, says: str) -> None:
         ("restorekit: 1\nrestorekit: 1\ninput: {state: scene-linear}\nstages: [tone.filmic]\n", "stands twice"),
         ("restorekit: [1\n", "not valid YAML"),
         ("a: &x [1]\nb: *x\n", "aliases"),
-        ("[" * 3000, "nested too deeply"),
+        ("[" * 3000 + "]" * 3000, "nested too deeply"),
         ("restorekit: !!python/object/apply:os.system ['true']\n", "restorekit: 1"),
     ],
 )

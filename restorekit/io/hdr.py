@@ -36,7 +36,7 @@ def read_exr(path: Path) -> Frame:
 
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:
-            header = file.header()
+            header = dict(file.header())
             planes: dict[str, Plane] = {name: channel.pixels for name, channel in file.channels().items()}
             several = len(file.parts) > 1
     except (RuntimeError, OSError, ValueError) as error:
@@ -139,7 +139,7 @@ def _exposure_attributes(frame: Frame) -> dict[str, Any]:
         "cameraModel": image.text(MODEL),
         "owner": image.text(33432) or image.text(ARTIST),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value if isinstance(value, str) else float(value) for name, value in found.items() if value}
 
 
 def _positive(value: Any) -> float | None:

@@ -97,13 +97,18 @@ def output_exif(
 
 def exif_bytes(tree: Tree, limit: int | None = None) -> bytes:
     """A block from fields; without its maker note where it would otherwise exceed ``limit`` bytes."""
-    order: Order = next((item.order for item in tree.values() if isinstance(item, Field)), "<")
+    order = order_of(tree)
     photo, note = tree.get(EXIF_IFD), maker_note(tree)
     block = lay_out(tree, order, note)
     if limit is not None and len(block) > limit and isinstance(photo, dict) and note is not None:
         slim = {tag: item for tag, item in photo.items() if tag != MAKER_NOTE}
         block = lay_out({**tree, EXIF_IFD: slim}, order)
     return block if limit is None or len(block) <= limit else b""
+
+
+def order_of(tree: Tree) -> Order:
+    """The byte order of fields."""
+    return next((item.order for item in tree.values() if isinstance(item, Field)), "<")
 
 
 def maker_note(tree: Tree) -> Field | None:

@@ -12,50 +12,13 @@ if TYPE_CHECKING:
     from restorekit.frame import Bracket, Frame
     from restorekit.io.raw import Headerless
 
-RAW_EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        *(
-            "3fr",
-            "arw",
-            "bay",
-            "bin",
-            "cap",
-            "cr2",
-            "cr3",
-            "crw",
-            "dc2",
-            "dcr",
-            "dcs",
-            "erf",
-            "fff",
-            "iiq",
-            "k25",
-            "kdc",
-        ),
-        *(
-            "mdc",
-            "mef",
-            "mos",
-            "mrw",
-            "nef",
-            "nrw",
-            "orf",
-            "pef",
-            "ptx",
-            "pxn",
-            "r3d",
-            "raf",
-            "raw",
-            "rw2",
-            "rwl",
-            "rwz",
-        ),
-        *("sr2", "srf", "srw", "x3f"),
-    )
+_RAW = (
+    "3fr arw bay cap cr2 cr3 crw dc2 dcr dcs erf fff iiq k25 kdc mdc mef mos mrw nef nrw orf pef ptx pxn r3d raf raw rw2 "
+    "rwl rwz sr2 srf srw x3f"
 )
+RAW_EXTENSIONS = frozenset(f".{name}" for name in _RAW.split())
 READABLE = RAW_EXTENSIONS | {".dng", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".exr"}
-"""Extensions of files that can be read, in lower case."""
+"""Extensions of files that can be read, in lower case; bare mosaics may have any other too."""
 
 Kind = Literal["dng", "exr", "raw", "jpeg", "png", "webp", "tiff"]
 
@@ -90,7 +53,7 @@ def read(path: str | Path, *, headerless: Headerless | None = None) -> Frame:
         from restorekit.io.display import read_picture
 
         return read_picture(path, kind)
-    if kind == "raw" or (path.suffix.lower() in RAW_EXTENSIONS and not _is_text(head)):
+    if kind == "raw" or (path.suffix.lower() in {*RAW_EXTENSIONS, ".bin"} and not _is_text(head)):
         from restorekit.io.raw import read_raw
 
         return read_raw(path)

@@ -24,7 +24,7 @@ MAGICS = (42, 0x55, 0x4F52, 0x5352)
 """The number after the byte order: TIFF, and the variants of Panasonic (0x55) and Olympus RAW files."""
 
 SUB_DIRECTORIES = 330
-STRIP_OFFSETS, STRIP_BYTES, TILE_OFFSETS, TILE_BYTES = 273, 279, 324, 325
+STRIP_OFFSETS, STRIP_SIZES, TILE_OFFSETS, TILE_SIZES = 273, 279, 324, 325
 
 _LARGEST_FIELD = 1 << 24
 
@@ -117,7 +117,7 @@ class Directory:
     def extent(self) -> tuple[int, int]:
         """Bytes of image data this directory names, and the offset in the file at which they end."""
         total = end = 0
-        for offsets, sizes in ((STRIP_OFFSETS, STRIP_BYTES), (TILE_OFFSETS, TILE_BYTES)):
+        for offsets, sizes in ((STRIP_OFFSETS, STRIP_SIZES), (TILE_OFFSETS, TILE_SIZES)):
             for offset, size in zip(self.integers(offsets), self.integers(sizes), strict=False):
                 total, end = total + size, max(end, offset + size)
         return total, end

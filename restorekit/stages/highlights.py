@@ -47,11 +47,11 @@ class Highlights(Stage):
     ``clip`` cuts all channels at the lowest of the three levels; ``facts.clip_level`` and the mask ``clipped`` follow.
 
     ``reconstruct`` replaces each clipped value by what the other two channels say: their local means, times the ratio
-    of the channels in the unclipped bright surround (about 15 px), which tends to neutral where there is none. A
-    channel loses its say over the last fifth below its own level, and where none has any the value is the highest
-    of the three levels, so that fully blown areas are neutral. Values only ever rise, by a share that grows with
-    the number of clipped photosites around, so there are no seams; results exceed 1. ``facts.clip_level``
-    and the mask ``clipped`` stay, as they tell which values the sensor measured.
+    of the channels in the bright unclipped surround (about 15 px), which tends to 1 where there is none. A channel
+    loses weight over the last fifth below its own clip level; where none has any the larger one counts, so that
+    fully blown areas are white at the highest of the three levels. Values only ever rise, by a share that grows
+    with the number of clipped photosites around, so there are no seams; results exceed 1.
+    ``facts.clip_level`` and the mask ``clipped`` stay: they tell which values the sensor measured.
     """
 
     spec: ClassVar[StageSpec] = StageSpec(
@@ -161,7 +161,7 @@ def _rebuilt(frame: Frame, clipped: Tensor, gains: Tensor, levels: Tensor) -> Te
         torch.arange(width, device=pixels.device).div_(BLOCK_PX, rounding_mode="floor").clamp_(max=colour.shape[2] - 1)
     )
     limit, gain = levels.tolist(), gains.tolist()
-    result = pixels.clone()
+    result = pixels.clone(memory_format=torch.contiguous_format)
     for plane, row, column in np.ndindex(*cell.shape):
         own = int(cell[plane, row, column])
         every = (plane, slice(row, None, cell.shape[1]), slice(column, None, cell.shape[2]))
@@ -169,21 +169,41 @@ def _rebuilt(frame: Frame, clipped: Tensor, gains: Tensor, levels: Tensor) -> Te
             y, x = chunk[:, 0] * cell.shape[1] + row, chunk[:, 1] * cell.shape[2] + column
             block = block_y.index_select(0, y).add_(block_x.index_select(0, x))
             at = y.mul_(width).add_(x)
-            total, weight, silent = torch.zeros((3, len(at)), device=pixels.device).unbind()
-            silent += 1
-            for other in {0, 1, 2} - {own}:
-                mean = means[other].view(-1).index_select(0, at).mul_(gain[other])
-                say = torch.sub(limit[other], mean).mul_(1 / (RAMP * limit[other])).clamp_(0, 1)
-                ratio = (colour[own] / colour[other]).view(-1).index_select(0, block)
-                total.addcmul_(mean.mul_(ratio), say)
-                weight.add_(say)
-                silent.mul_(1 - say)
-            estimate = torch.lerp(total.div_(weight.clamp_(min=1e-6)), torch.full_like(silent, max(limit)), silent)
-            measured = pixels[plane].reshape(-1).index_select(0, at)
+            first, second = (
+                _said(
+                    means[other].view(-1).index_select(0, at).mul_(gain[other]),
+                    limit[other],
+                    around.index_select(0, block),
+                )
+                for other, around in ((other, (colour[own] / colour[other]).view(-1)) for other in {0, 1, 2} - {own})
+            )
+            estimate = _agreed(first, second)
+            measured = result[plane].view(-1).index_select(0, at)
             rise = estimate.mul_(1 / gain[own]).sub_(measured).clamp_(min=0)
             rise.mul_(share[plane].view(-1).index_select(0, at))
             result[plane].view(-1).index_copy_(0, at, measured.add_(rise))
     return result
+
+
+def _said(mean: Tensor, limit: float, ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """What a channel says of another and its weight: its local mean times the ratio of the two in the surround.
+
+    Near the channel's own clip level both the ratio fades to 1 and the weight to 0.
+    """
+    weight = torch.sub(limit, mean).mul_(1 / (RAMP * limit)).clamp_(0, 1)
+    return mean.addcmul_(mean, ratio.sub_(1).mul_(weight)), weight
+
+
+def _agreed(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+    """One estimate of what two channels say: their weighted mean, or the larger where none has any weight.
+
+    Not less than the plain mean, since what a clipped channel says is too low.
+    """
+    (one, one_weight), (two, two_weight) = first, second
+    silent = (1 - one_weight).mul_(1 - two_weight)
+    total = (one_weight + two_weight).clamp_(min=1e-6)
+    weighted = (one * one_weight).addcmul_(two, two_weight).div_(total)
+    return torch.lerp(weighted, torch.maximum(one, two), silent).maximum((one + two).div_(2))
 
 
 def _local_means(frame: Frame) -> Tensor:
@@ -230,10 +250,10 @@ def _surround(pixels: Tensor, clipped: Tensor, cell: Tensor, start: int, gains: 
         return torch.stack([place[:rows, :columns] for place in places])
 
     member = F.one_hot(cell.roll(-start, 1).flatten(), 3).to(pixels)
-    means = torch.tensordot(member / member.sum(0), first_cells(pixels), ([0], [0])).mul_(gains.view(3, 1, 1))
+    means: Tensor = torch.tensordot(member / member.sum(0), first_cells(pixels), ([0], [0])).mul_(gains.view(3, 1, 1))
     brightness = (means / levels.view(3, 1, 1)).amax(0).clamp_(min=0)
     means.mul_(brightness.square_().masked_fill_(_any(first_cells(clipped), 0), 0))
     for _ in range(2):
         means = F.avg_pool2d(means, 3, stride=1, padding=1)
-    means.add_(PRIOR * levels.min())
+    means = means + PRIOR * levels.min()
     return means.div_(means.amax(0)).clamp_(min=0.2)

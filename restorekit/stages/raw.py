@@ -247,8 +247,8 @@ def _bright(path: Path, changed: int, shape: tuple[int, int, int], threshold: fl
     dark = read(path)
     if dark.state.reference != "sensor" or tuple(dark.pixels.shape) != shape:
         raise InputError(
-            f"{path}: this dark frame is {dark.state.reference}-referred, {dark.state.layout}, {dark.width}x{dark.height} "
-            f"px, the frame has {shape[0]} channels of {shape[2]}x{shape[1]} px; take a RAW file of the same camera"
+            f"{path}: this dark frame is {dark.width}x{dark.height} px, {dark.state.reference} {dark.state.layout}; "
+            f"the frame has {shape[0]} channels of {shape[2]}x{shape[1]} px; take a RAW file of the same camera"
         )
     return BlackLevel()(dark).pixels > threshold
 

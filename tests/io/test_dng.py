@@ -54,7 +54,9 @@ def full_frame(pattern: BayerPattern = "RGGB") -> Frame:
     return replace(frame, metadata=Metadata(orientation=6))
 
 
-def stored_dng(path: Path, image: NDArray[np.generic], fields: Tree, *, first: Mapping[int, Field] | None = None) -> Path:
+def stored_dng(
+    path: Path, image: NDArray[np.generic], fields: Tree, *, first: Mapping[int, Field] | None = None
+) -> Path:
     """A DNG by hand: one uncompressed strip, and only the given fields beside the structural ones."""
     channels = 1 if image.ndim == 2 else image.shape[2]
     tree: Tree = {
@@ -194,7 +196,9 @@ def test_the_mosaic_starts_at_the_active_area_as_for_libraw(tmp_path: Path) -> N
 def test_the_linearization_table_is_applied_once_as_by_libraw(tmp_path: Path) -> None:
     image = np.random.default_rng(5).integers(0, 256, (40, 60)).astype(np.uint16)
     table = (np.arange(200) ** 2).astype(int)
-    path = stored_dng(tmp_path / "a.dng", image, {50712: Field.of(SHORT, table.tolist()), 50717: Field.of(LONG, (39601,))})
+    path = stored_dng(
+        tmp_path / "a.dng", image, {50712: Field.of(SHORT, table.tolist()), 50717: Field.of(LONG, (39601,))}
+    )
     frame = read(path)
     expected = np.minimum(image, 199).astype(int) ** 2
     np.testing.assert_array_equal(frame.pixels[0].numpy(), expected)
@@ -226,7 +230,9 @@ def test_black_levels_of_rows_and_columns_are_kept_apart(tmp_path: Path) -> None
 
 def test_the_white_of_a_light_stands_in_for_the_neutral(tmp_path: Path) -> None:
     x, y = 0.3127, 0.3290
-    path = stored_dng(tmp_path / "a.dng", mosaic(), {50729: Field.of(RATIONAL, (x, y)), 50728: Field.of(RATIONAL, (0, 0, 0))})
+    path = stored_dng(
+        tmp_path / "a.dng", mosaic(), {50729: Field.of(RATIONAL, (x, y)), 50728: Field.of(RATIONAL, (0, 0, 0))}
+    )
     expected = MATRIX @ np.array([x / y, 1, (1 - x - y) / y])
     np.testing.assert_allclose(read(path).camera.neutral, expected / expected[1], rtol=1e-6)
 

@@ -102,7 +102,9 @@ def test_a_maker_note_keeps_its_offset() -> None:
 
 
 def test_output_fields_name_size_program_and_colour_space() -> None:
-    tree = output_exif(clean_exif(exif(_40962=1, _40963=1, _40961=1)), width=300, height=200, software="program 1", srgb=False)
+    tree = output_exif(
+        clean_exif(exif(_40962=1, _40963=1, _40961=1)), width=300, height=200, software="program 1", srgb=False
+    )
     found = parsed(metadata.exif_bytes(tree))
     photo = found.get_ifd(34665)
     assert found[305] == "program 1"
@@ -157,7 +159,7 @@ def test_files_without_exif_tell_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("not a picture")
     assert read_capture(path)[0] is None
-    with pytest.raises(InputError, match="nothing.jpg"):
+    with pytest.raises(InputError, match=r"nothing\.jpg"):
         read_capture(tmp_path / "nothing.jpg")
 
 

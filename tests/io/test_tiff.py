@@ -48,7 +48,9 @@ def test_a_structure_comes_back_as_it_was_laid_out(order: Order) -> None:
     assert first.following == 0
 
 
-@pytest.mark.parametrize("value", [0.0, 0.5, 1 / 3, 0.4567, -0.2771, 1.4229, 1e-5, 123.456, 16383.25, 1 / 12800, 2.0**31 - 1])
+@pytest.mark.parametrize(
+    "value", [0.0, 0.5, 1 / 3, 0.4567, -0.2771, 1.4229, 1e-5, 123.456, 16383.25, 1 / 12800, 2.0**31 - 1]
+)
 def test_rationals_keep_nine_digits(value: float) -> None:
     kept = Field.of(SRATIONAL, (value,)).numbers[0]
     assert kept == pytest.approx(value, rel=1e-9, abs=1e-12)
@@ -66,7 +68,10 @@ def test_fields_change_their_byte_order() -> None:
 
 def test_a_pinned_field_keeps_its_offset() -> None:
     note = Field(UNDEFINED, bytes(range(200)), "<", place=90)
-    tree: Tree = {271: Field.of(ASCII, "a maker with a long name"), 34665: {37500: note, 37510: Field.of(ASCII, "long comment")}}
+    tree: Tree = {
+        271: Field.of(ASCII, "a maker with a long name"),
+        34665: {37500: note, 37510: Field.of(ASCII, "long comment")},
+    }
     block = lay_out(tree, "<", note)
     assert block[90:290] == note.data
     file = io.BytesIO(block)

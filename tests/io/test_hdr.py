@@ -1,0 +1,136 @@
+"""OpenEXR: exact round trips, attributes, real files, and luminance/chroma images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import OpenEXR
+import pytest
+import torch
+
+from restorekit.color.primaries import CHROMATICITIES
+from restorekit.errors import InputError
+from restorekit.frame import Exposure, Frame, Metadata
+from restorekit.io import OutputSpec, read, write
+from restorekit.io.metadata import exif_bytes, photo_tree
+from restorekit.state import ImageState
+
+SCENE = ImageState("rgb", "scene", "linear", "bt2020")
+
+
+def light(channels: int = 3) -> torch.Tensor:
+    """Seven stops up and down, with negative values."""
+    values = np.random.default_rng(4).normal(0, 3, (channels, 21, 34)).astype(np.float32)
+    return torch.from_numpy(np.sign(values) * np.exp2(values))
+
+
+@pytest.mark.parametrize("compression", ["zip", "zips", "piz", "rle", "none"])
+def test_single_floats_come_back_exactly(tmp_path: Path, compression: str) -> None:
+    frame = Frame(light(), SCENE)
+    write(frame, tmp_path / "a.exr", OutputSpec(format="exr", bits=32, compression=compression))
+    back = read(tmp_path / "a.exr")
+    assert back.state == SCENE
+    assert torch.equal(back.pixels, frame.pixels)
+
+
+def test_half_floats_are_the_default_and_clamped_to_their_range(tmp_path: Path) -> None:
+    pixels = light()
+    pixels[0, 0, :3] = torch.tensor([1e6, -1e6, float("inf")])
+    write(Frame(pixels, SCENE), tmp_path / "a.exr")
+    back = read(tmp_path / "a.exr").pixels
+    assert back.dtype == torch.float16
+    assert back[0, 0, :3].tolist() == [65504, -65504, 65504]
+    torch.testing.assert_close(back[:, 1:].float(), pixels[:, 1:], rtol=2**-11, atol=2**-24)
+
+
+@pytest.mark.parametrize("primaries", list(CHROMATICITIES))
+def test_primaries_are_told_by_chromaticities(tmp_path: Path, primaries: str) -> None:
+    state = SCENE.changed({"primaries": primaries})
+    write(Frame(light(), state), tmp_path / "a.exr")
+    assert read(tmp_path / "a.exr").state == state
+
+
+def test_gray_and_alpha(tmp_path: Path) -> None:
+    gray = Frame(light(1), SCENE.changed({"layout": "gray"}), alpha=torch.rand(1, 21, 34))
+    write(gray, tmp_path / "a.exr", OutputSpec(format="exr", bits=32))
+    back = read(tmp_path / "a.exr")
+    assert back.state.layout == "gray"
+    assert back.alpha is not None
+    assert gray.alpha is not None
+    assert torch.equal(back.alpha, gray.alpha)
+
+
+def test_standard_attributes(tmp_path: Path) -> None:
+    block = exif_bytes(photo_tree(make="Maker", model="Model 1", artist="Somebody"))
+    frame = replace(Frame(light(), SCENE), exposure=Exposure(1 / 60, 2.8, 400), metadata=Metadata(exif=block))
+    write(frame, tmp_path / "a.exr")
+    with OpenEXR.File(str(tmp_path / "a.exr")) as file:
+        header = dict(file.header())
+    assert header["expTime"] == pytest.approx(1 / 60)
+    assert header["aperture"] == pytest.approx(2.8)
+    assert (header["cameraMake"], header["cameraModel"], header["owner"]) == ("Maker", "Model 1", "Somebody")
+    assert header["software"].startswith("restorekit ")
+    assert read(tmp_path / "a.exr").exposure.iso == 400
+
+
+def test_orientation_is_applied(tmp_path: Path) -> None:
+    frame = replace(Frame(light(), SCENE), metadata=Metadata(orientation=6))
+    write(frame, tmp_path / "a.exr", OutputSpec(format="exr", bits=32))
+    np.testing.assert_array_equal(read(tmp_path / "a.exr").pixels.numpy(), np.rot90(frame.pixels.numpy(), -1, (1, 2)))
+
+
+def test_luminance_and_chroma_images_are_as_the_format_defines_them(tmp_path: Path) -> None:
+    red, green, blue = (plane.astype(np.float32) for plane in np.random.default_rng(1).uniform(0.1, 4, (3, 20, 30)))
+    weights = (0.2126, 0.7152, 0.0722)
+    luma = weights[0] * red + weights[1] * green + weights[2] * blue
+    channels = {"Y": luma, "RY": (red - luma) / luma, "BY": (blue - luma) / luma}
+    with OpenEXR.File({"type": OpenEXR.scanlineimage}, channels) as file:
+        file.write(str(tmp_path / "a.exr"))
+    back = read(tmp_path / "a.exr").pixels.numpy()
+    np.testing.assert_allclose(back, np.stack([red, green, blue]), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "size"),
+    [
+        ("openexr_StillLife.exr", "rgb", (846, 1240)),
+        ("openexr_CandleGlass.exr", "rgb", (810, 1000)),
+        ("openexr_CrissyField.exr", "rgb", (810, 1218)),
+        ("openexr_GrayRampsDiagonal.exr", "gray", (800, 800)),
+        ("libvips_sample.exr", "rgb", (406, 610)),
+    ],
+)
+def test_real_files(shared_data: Path, name: str, layout: str, size: tuple[int, int]) -> None:
+    frame = read(shared_data / "hdr" / name)
+    assert (frame.state.layout, frame.state.reference, frame.state.transfer) == (layout, "scene", "linear")
+    assert tuple(frame.pixels.shape[1:]) == size
+    assert frame.notes == ()
+    values = frame.pixels.float()
+    assert values.isfinite().all()
+    assert values.amax() > 0.9
+    if layout == "rgb":
+        means = values.mean((1, 2))
+        assert means.max() / means.min() < 12, "no channel is lost"
+
+
+def test_infinities_and_nan_stay(shared_data: Path) -> None:
+    values = read(shared_data / "hdr" / "openexr_AllHalfValues.exr").pixels
+    assert values.isinf().any()
+    assert values.isnan().any()
+
+
+def test_damaged_files_are_refused(shared_data: Path, tmp_path: Path) -> None:
+    data = (shared_data / "hdr" / "openexr_Desk.exr").read_bytes()
+    for share in (0.001, 0.3, 0.99):
+        (tmp_path / "cut.exr").write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(InputError, match=r"cut\.exr"):
+            read(tmp_path / "cut.exr")
+
+
+def test_files_without_colour_are_refused(tmp_path: Path) -> None:
+    with OpenEXR.File({"type": OpenEXR.scanlineimage}, {"Z": np.ones((4, 4), np.float32)}) as file:
+        file.write(str(tmp_path / "depth.exr"))
+    with pytest.raises(InputError, match=r"depth\.exr: has the channels Z"):
+        read(tmp_path / "depth.exr")
