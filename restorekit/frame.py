@@ -18,6 +18,9 @@ from restorekit.state import ImageState
 BayerPattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
 Matrix = NDArray[np.float64]
 
+STRIP_PIXELS = 1 << 18
+"""Pixels of a strip. Its few float planes then stay in the processor's cache."""
+
 
 @dataclass(frozen=True)
 class Exposure:
@@ -354,3 +357,8 @@ def orient(plane: Tensor, orientation: int) -> Tensor:
         plane = plane.transpose(1, 2)
     flips = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}.get(orientation, ())
     return plane.flip(flips) if flips else plane
+
+
+def strip_rows(width: int) -> int:
+    """Rows of a strip for an image of this width: even, at least 16."""
+    return max(16, STRIP_PIXELS // max(width, 1) // 2 * 2)

@@ -17,12 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from restorekit.frame import Frame, to_float
+from restorekit.frame import Frame, strip_rows, to_float
 from restorekit.stage import Stage, run
-
-STRIP_PIXELS = 1 << 18
-"""Pixels of a strip. Its few float planes then stay in the processor's cache."""
-
 
 class Sink(Protocol):
     """Takes the finished rows of a frame, top to bottom."""
@@ -139,11 +135,6 @@ def _stack(above: Frame, below: Frame) -> Frame:
 def to_cpu(frame: Frame) -> Frame:
     """The frame with all its planes in main memory."""
     return frame if frame.pixels.device.type == "cpu" else frame.planes(lambda plane: plane.cpu())
-
-
-def strip_rows(width: int) -> int:
-    """Rows of a strip for an image of this width: even, at least 16."""
-    return max(16, STRIP_PIXELS // max(width, 1) // 2 * 2)
 
 
 def run_chain(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import sysconfig
 import tarfile
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -136,3 +139,22 @@ def test_every_package_and_data_folder_is_listed(checkout: Path) -> None:
     data = {f"restorekit._bundled.{name}" for name in DATA_FOLDERS if any((checkout / name).glob("*.*"))}
     assert set(listed["packages"]) == code | data
     assert set(listed["package-dir"]) == {"restorekit"} | data
+
+
+def test_what_is_imported_is_declared(checkout: Path) -> None:
+    project = checkout / "pyproject.toml"
+    if not project.is_file():
+        pytest.skip("this test reads the source tree")
+    requirements = tomllib.loads(project.read_text())["project"]["dependencies"]
+    declared = {re.split(r"[<>=!~;\[ ]", text)[0].lower() for text in requirements}
+    imported = set()
+    for path in (checkout / "restorekit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    distributions = packages_distributions()
+    for name in imported - sys.stdlib_module_names - {"restorekit"}:
+        brought_by = {owner.lower() for owner in (name, *distributions.get(name, ()))}
+        assert brought_by & declared, f"{name} is imported; add what brings it to the dependencies"

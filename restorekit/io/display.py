@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from restorekit.frame import Frame, Metadata
 from restorekit.io import embedded, icc, metadata
 from restorekit.io.embedded import Embedded
 from restorekit.state import ImageState, Primaries, Transfer
+
+for _name in ("imagecodecs", "tifffile"):  # their warnings are for those who ask; errors are raised all the same
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 H273_PRIMARIES: Mapping[int, Primaries] = {1: "bt709", 9: "bt2020", 12: "p3"}
 H273_TRANSFERS: Mapping[int, Transfer] = {8: "linear", 13: "srgb", 16: "pq", 18: "hlg"}

@@ -6,6 +6,7 @@ tags tell them. Nothing of it goes through another RAW decoder, so that no level
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,8 @@ from restorekit.state import ImageState
 
 if TYPE_CHECKING:
     import tifffile
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong with a file is raised, not logged
 
 CFA, LINEAR_RAW = 32803, 34892
 PHOTOMETRIC, SUBFILE_TYPE, BITS, XMP = 262, 254, 258, 700

@@ -266,9 +266,9 @@ def _parse(file: BinaryIO, *, maker_note: bool) -> tuple[Order, Tree] | None:
         gps = _inside(file, image, GPS_IFD, order)
     except TiffError:
         return None
-    tree: Tree = {tag: item for tag, item in image.items() if tag in _IMAGE_TAGS}
+    tree: Tree = {tag: item for tag, item in _trimmed(image).items() if tag in _IMAGE_TAGS}
     dropped = {_PADDING, INTEROP_IFD} | (set() if maker_note else {MAKER_NOTE})
-    details: Tree = {tag: item for tag, item in photo.items() if tag not in dropped}
+    details: Tree = {tag: item for tag, item in _trimmed(photo).items() if tag not in dropped}
     if interop:
         details[INTEROP_IFD] = {**interop}
     if details:
@@ -276,6 +276,15 @@ def _parse(file: BinaryIO, *, maker_note: bool) -> tuple[Order, Tree] | None:
     if gps:
         tree[GPS_IFD] = {**gps}
     return order, tree
+
+
+def _trimmed(fields: Mapping[int, Field]) -> dict[int, Field]:
+    """Fields whose texts end with one NUL, as TIFF asks (cameras pad them); empty texts are left out."""
+    kept = {tag: item for tag, item in fields.items() if item.kind != ASCII or item.data.strip(b"\0 ")}
+    return {
+        tag: Field(ASCII, item.data.rstrip(b"\0 ") + b"\0", item.order) if item.kind == ASCII else item
+        for tag, item in kept.items()
+    }
 
 
 def _inside(file: BinaryIO, fields: Mapping[int, Field], tag: int, order: Order) -> dict[int, Field]:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from restorekit.io.raw import Headerless
 
 _RAW = (
-    "3fr arw bay cap cr2 cr3 crw dc2 dcr dcs erf fff iiq k25 kdc mdc mef mos mrw nef nrw orf pef ptx pxn r3d raf raw rw2 "
-    "rwl rwz sr2 srf srw x3f"
+    "3fr arw bay cap cr2 cr3 crw dc2 dcr dcs erf fff iiq k25 kdc mdc mef mos mrw nef nrw orf pef ptx pxn r3d raf raw "
+    "rw2 rwl rwz sr2 srf srw x3f"
 )
 RAW_EXTENSIONS = frozenset(f".{name}" for name in _RAW.split())
 READABLE = RAW_EXTENSIONS | {".dng", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".exr"}
@@ -137,6 +137,8 @@ def _said(path: Path, head: bytes) -> str:
     named = f"no {suffix[1:].upper()} file" if suffix in READABLE else "no image file"
     if head.startswith(b"BM"):
         return "a BMP file, convert it to PNG"
+    if head.startswith(b"#?"):
+        return "a Radiance picture, convert it to EXR"
     if _is_text(head):
         return f"{named} but text" if suffix in READABLE else "text"
     return f"{named}, its first bytes are {head[:4].hex(' ')}"

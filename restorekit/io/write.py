@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from restorekit.frame import Frame
 
 HALF_MAX = 65504.0
+STRIP_PIXELS = 1 << 19
+"""Pixels that are converted at a time, so that float copies stay small."""
 
 
 def write(frame: Frame, path: str | Path, spec: OutputSpec | None = None) -> Path:
@@ -115,7 +117,6 @@ def stored(pixels: Tensor, spec: OutputSpec) -> Tensor:
     import torch
 
     from restorekit.frame import to_float
-    from restorekit.strips import strip_rows
 
     integers = {8: torch.uint8, 16: torch.uint16}
     floats = {16: torch.float16, 32: torch.float32}
@@ -125,7 +126,7 @@ def stored(pixels: Tensor, spec: OutputSpec) -> Tensor:
     numbers = spec.format == "dng"
     channels, height, width = pixels.shape
     stored: Tensor | None = None
-    rows = strip_rows(width)
+    rows = max(16, STRIP_PIXELS // width)
     for top in range(0, height, rows):
         strip = convert(to_float(pixels[:, top : top + rows], digital_numbers=numbers))
         if stored is None:

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 from restorekit.errors import InputError
 from restorekit.frame import Exposure, Frame
-from restorekit.io import read, write
+from restorekit.io import read, read_bracket, write
 from restorekit.io.icc import profile_of
 from restorekit.io.metadata import exif_orientation
 from restorekit.state import ImageState
@@ -223,6 +223,17 @@ def test_pictures_that_are_not_supported_name_the_cure(tmp_path: Path) -> None:
     Image.fromarray(picture()).save(tmp_path / "a.bmp")
     with pytest.raises(InputError, match=r"a\.bmp.*convert it to PNG"):
         read(tmp_path / "a.bmp")
+
+
+def test_a_bracket_is_sorted_by_its_exposures(tmp_path: Path) -> None:
+    for name, time_s in (("a", 0.5), ("b", 0.125), ("c", 2.0)):
+        exif = Image.Exif()
+        exif.get_ifd(34665)[33434] = time_s
+        Image.fromarray(picture()).save(tmp_path / f"{name}.jpg", exif=exif)
+    bracket = read_bracket([tmp_path / f"{name}.jpg" for name in "abc"])
+    assert [frame.exposure.time_s for frame in bracket] == [0.125, 0.5, 2.0]
+    with pytest.raises(InputError, match="at least two"):
+        read_bracket([])
 
 
 def test_lab_profiles_are_no_rgb_spaces(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import rawpy
@@ -54,11 +54,10 @@ def full_frame(pattern: BayerPattern = "RGGB") -> Frame:
     return replace(frame, metadata=Metadata(orientation=6))
 
 
-def stored_dng(
-    path: Path, image: NDArray[np.generic], fields: Tree, *, first: Mapping[int, Field] | None = None
-) -> Path:
-    """A DNG by hand: one uncompressed strip, and only the given fields beside the structural ones."""
+def stored_dng(path: Path, image: NDArray[np.generic], fields: Tree, data: bytes | None = None) -> Path:
+    """A DNG by hand: one strip (of ``data``, if given), and only the given fields beside the structural ones."""
     channels = 1 if image.ndim == 2 else image.shape[2]
+    data = image.tobytes() if data is None else data
     tree: Tree = {
         254: Field.of(LONG, (0,)),
         256: Field.of(LONG, (image.shape[1],)),
@@ -70,19 +69,18 @@ def stored_dng(
         272: Field.of(ASCII, "Model"),
         277: Field.of(SHORT, (channels,)),
         278: Field.of(LONG, (image.shape[0],)),
-        279: Field.of(LONG, (image.nbytes,)),
+        279: Field.of(LONG, (len(data),)),
         284: Field.of(SHORT, (1,)),
         50706: Field.of(BYTE, (1, 4, 0, 0)),
         50708: Field.of(ASCII, "Maker Model"),
         50721: Field.of(SRATIONAL, MATRIX.reshape(-1).tolist()),
         50728: Field.of(RATIONAL, (0.5, 1, 0.75)),
-        **(first or {}),
     }
     if channels == 1:
         tree |= {33421: Field.of(SHORT, (2, 2)), 33422: Field.of(BYTE, (0, 1, 1, 2))}
     tree |= fields
     start = len(lay_out({**tree, 273: Field.of(LONG, (0,))}))
-    path.write_bytes(lay_out({**tree, 273: Field.of(LONG, (start,))}) + image.tobytes())
+    path.write_bytes(lay_out({**tree, 273: Field.of(LONG, (start,))}) + data)
     return path
 
 
@@ -191,6 +189,25 @@ def test_the_mosaic_starts_at_the_active_area_as_for_libraw(tmp_path: Path) -> N
         assert tuple(colors) == frame.camera.cfa
         # LibRaw moves odd corners by one, to where a full cell begins.
         np.testing.assert_array_equal(raw.raw_image_visible, frame.pixels[0, 1:, 1:].numpy())
+
+
+@pytest.mark.parametrize("components", [1, 2])
+def test_lossless_jpeg_is_decoded_as_by_libraw(tmp_path: Path, components: int) -> None:
+    """Cameras and converters store the columns in turn as two components, so that each predicts its own colour."""
+    image = mosaic()
+    planes = image if components == 1 else image.reshape(40, 30, 2)
+    data = imagecodecs.jpeg_encode(planes, lossless=True, predictor=1, bitspersample=16, colorspace=0, outcolorspace=0)
+    path = stored_dng(tmp_path / "a.dng", image, {259: Field.of(SHORT, (7,))}, bytes(data))
+    np.testing.assert_array_equal(read(path).pixels[0].numpy(), image)
+    with rawpy.imread(str(path)) as raw:
+        np.testing.assert_array_equal(raw.raw_image_visible, image)
+
+
+def test_damaged_compressed_data_are_refused(tmp_path: Path) -> None:
+    data = bytes(imagecodecs.jpeg_encode(mosaic(), lossless=True, predictor=1, bitspersample=16))
+    path = stored_dng(tmp_path / "a.dng", mosaic(), {259: Field.of(SHORT, (7,))}, bytes(40) + data[40:])
+    with pytest.raises(InputError, match=r"a\.dng: its RAW image cannot be decoded"):
+        read(path)
 
 
 def test_the_linearization_table_is_applied_once_as_by_libraw(tmp_path: Path) -> None:

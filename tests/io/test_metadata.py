@@ -73,6 +73,16 @@ def test_the_orientation_is_set_and_read() -> None:
     assert set_orientation(b"", 3) == b""
 
 
+def test_texts_end_with_one_nul() -> None:
+    block = metadata.exif_bytes(
+        {271: Field(2, b"Maker\0\0\0"), 306: Field(2, bytes(20)), 34665: {42036: Field(2, b"Lens  \0")}}
+    )
+    image, photo = metadata.exif_fields(clean_exif(block))
+    assert image.fields[271].data == b"Maker\0"
+    assert 306 not in image.fields
+    assert photo.fields[42036].data == b"Lens\0"
+
+
 def test_a_thumbnail_does_not_survive() -> None:
     block = Image.Exif()
     block[271] = "Maker"
