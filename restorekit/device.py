@@ -34,15 +34,17 @@ def keep_freed_memory() -> None:
     """Let glibc reuse freed blocks instead of returning them to the system each time.
 
     Strips are allocated and freed thousands of times an image; the page faults would cost two to
-    three times the arithmetic. Does nothing on other C libraries.
+    three times the arithmetic. All threads share one pool, since each would keep its own. Does nothing
+    on other C libraries.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        m_trim_threshold, m_mmap_threshold = -1, -3
+        m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8
         mallopt(m_mmap_threshold, 32 << 20)
         mallopt(m_trim_threshold, 256 << 20)
+        mallopt(m_arena_max, 1)
 
 
 def describe() -> str:

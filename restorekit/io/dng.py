@@ -20,6 +20,7 @@ from restorekit.color.camera import ILLUMINANT_TEMPERATURES_K, illuminant_temper
 from restorekit.errors import InputError, OutputError
 from restorekit.frame import BayerPattern, Calibration, Camera, Exposure, Frame, Matrix, Metadata
 from restorekit.io import metadata, opcodes
+from restorekit.io.optical_black import with_measured_black
 from restorekit.io.tiff import (
     ASCII,
     BYTE,
@@ -28,6 +29,7 @@ from restorekit.io.tiff import (
     RATIONAL,
     SHORT,
     SRATIONAL,
+    UNDEFINED,
     Directory,
     Field,
     TiffError,
@@ -78,7 +80,9 @@ def read_dng(path: Path) -> Frame:
     camera = _camera(path, main, raw, channels=1 if stored.ndim == 2 else stored.shape[2])
     area = raw.integers(ACTIVE_AREA)
     if len(area) == 4:
-        stored = stored[area[0] : area[2], area[1] : area[3]]
+        top, left, bottom, right = area
+        camera = with_measured_black(camera, stored, (top, left, bottom, right))
+        stored = stored[top:bottom, left:right]
     pixels, camera, notes = opcodes.applied(stored, camera, main, raw)
     planes = torch.from_numpy(pixels)
     layout = "gray" if planes.ndim == 2 else "rgb"
@@ -320,8 +324,7 @@ def _fields(path: Path, frame: Frame) -> Tree:
     photo = tree.setdefault(metadata.EXIF_IFD, {})
     assert isinstance(photo, dict)
     photo |= _exposure_fields(frame.exposure)
-    if not photo:
-        del tree[metadata.EXIF_IFD]
+    photo.setdefault(metadata.EXIF_VERSION, Field.of(UNDEFINED, b"0232"))
     return tree
 
 

@@ -20,6 +20,7 @@ from restorekit.io.tiff import (
     ASCII,
     LONG,
     SHORT,
+    UNDEFINED,
     Directory,
     Field,
     Order,
@@ -45,7 +46,7 @@ _PHOTO_TAGS = frozenset((EXPOSURE_TIME, F_NUMBER, 34850, 34852, ISO, *range(3486
                          *range(37520, 37523), *range(40960, 40964), *range(41483, 42081)))  # fmt: skip
 """Tags that Exif has in a directory of its own; TIFF/EP files (Kodak) hold them in the first one."""
 
-_PADDING = 59932
+EXIF_VERSION, _PADDING = 36864, 59932
 _HEADER_BYTES = 1 << 18
 _PICTURE_MAGICS: Mapping[Literal["jpeg", "png", "webp"], bytes] = {
     "jpeg": b"\xff\xd8\xff",
@@ -229,7 +230,7 @@ def photo_tree(
     if taken is not None:
         details[DATE_TIME_ORIGINAL] = Field.of(ASCII, taken.strftime("%Y:%m:%d %H:%M:%S"))
     if details:
-        tree[EXIF_IFD] = details
+        tree[EXIF_IFD] = {EXIF_VERSION: Field.of(UNDEFINED, b"0232"), **details}
     return tree
 
 

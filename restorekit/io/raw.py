@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from restorekit.errors import InputError
 from restorekit.frame import BayerPattern, Calibration, Camera, Exposure, Frame, Metadata
 from restorekit.io import containers, metadata
+from restorekit.io.optical_black import with_measured_black
 from restorekit.io.tiff import TiffError, read_directories, read_header
 from restorekit.state import ImageState
 
@@ -128,6 +129,8 @@ def _frame(path: Path, raw: rawpy.RawPy, exif: bytes) -> Frame:
         layout = {1: "gray", 2: "bayer", 6: "xtrans"}[len(cfa)]
         if layout == "gray":
             cfa = ()
+    sizes = raw.sizes
+    area = (sizes.top_margin, sizes.left_margin, sizes.top_margin + sizes.height, sizes.left_margin + sizes.width)
     if not pixels.any():
         raise InputError(f"{path}: decodes to nothing but zeros; the file is damaged, copy it again")
     state = ImageState().changed({"layout": layout, "reference": "sensor", "transfer": "linear", "primaries": "camera"})
@@ -135,7 +138,9 @@ def _frame(path: Path, raw: rawpy.RawPy, exif: bytes) -> Frame:
         torch.from_numpy(pixels),
         state,
         exposure=_exposure(raw, exif),
-        camera=_camera(path, raw, exif, cfa),
+        camera=with_measured_black(_camera(path, raw, exif, cfa), raw.raw_image, area)
+        if cfa
+        else _camera(path, raw, exif, cfa),
         metadata=Metadata(exif=exif, orientation={3: 3, 5: 8, 6: 6}.get(raw.sizes.flip, 1)),
         source=path,
     )

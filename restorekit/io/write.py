@@ -125,18 +125,18 @@ def stored(pixels: Tensor, spec: OutputSpec) -> Tensor:
     convert = quantiser(spec)
     numbers = spec.format == "dng"
     channels, height, width = pixels.shape
-    stored: Tensor | None = None
+    whole: Tensor | None = None
     rows = max(16, STRIP_PIXELS // width)
     for top in range(0, height, rows):
         strip = convert(to_float(pixels[:, top : top + rows], digital_numbers=numbers))
-        if stored is None:
+        if whole is None:
             interleaved = spec.format in ("jpeg", "png", "tiff")
             shape = (height, width, channels) if interleaved else (channels, height, width)
-            stored = torch.empty(shape, dtype=strip.dtype)
-            stored = stored.permute(2, 0, 1) if interleaved else stored
-        stored[:, top : top + rows] = strip
-    assert stored is not None
-    return stored
+            whole = torch.empty(shape, dtype=strip.dtype)
+            whole = whole.permute(2, 0, 1) if interleaved else whole
+        whole[:, top : top + rows] = strip
+    assert whole is not None
+    return whole
 
 
 def _own_bits(frame: Frame, format: str) -> int | None:
@@ -151,15 +151,17 @@ def _upright(frame: Frame) -> Frame:
     """The frame turned upright; 16-bit integers as signed ones, for which alone torch has flips."""
     import torch
 
-    if frame.metadata.orientation == 1 or frame.pixels.dtype != torch.uint16:
-        return frame.upright()
-    turned = replace(frame, pixels=frame.pixels.view(torch.int16)).upright()
-    return replace(turned, pixels=turned.pixels.view(torch.uint16))
+    if frame.metadata.orientation == 1:
+        return frame
+    signed = frame.planes(lambda plane: plane.view(torch.int16) if plane.dtype == torch.uint16 else plane)
+    return signed.upright().planes(lambda plane: plane.view(torch.uint16) if plane.dtype == torch.int16 else plane)
 
 
 def _failure(path: Path, error: Exception) -> str:
     """Cause and cure of a failed write, in words."""
     number = error.errno if isinstance(error, OSError) else None
+    if os.strerror(errno.ENOSPC) in str(error):  # as OpenEXR says it
+        number = errno.ENOSPC
     if number in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space or name another output folder"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -50,7 +50,7 @@ class Highlights(Stage):
     of the channels in the bright unclipped surround (about 15 px), which tends to 1 where there is none. A channel
     loses weight over the last fifth below its own clip level; where none has any the larger one counts, so that
     fully blown areas are white at the highest of the three levels. Values only ever rise, by a share that grows
-    with the number of clipped photosites around, so there are no seams; results exceed 1.
+    from 0 with the number of clipped photosites around, so that the rim has no seam; results exceed 1.
     ``facts.clip_level`` and the mask ``clipped`` stay: they tell which values the sensor measured.
     """
 
@@ -169,15 +169,13 @@ def _rebuilt(frame: Frame, clipped: Tensor, gains: Tensor, levels: Tensor) -> Te
             y, x = chunk[:, 0] * cell.shape[1] + row, chunk[:, 1] * cell.shape[2] + column
             block = block_y.index_select(0, y).add_(block_x.index_select(0, x))
             at = y.mul_(width).add_(x)
-            first, second = (
-                _said(
-                    means[other].view(-1).index_select(0, at).mul_(gain[other]),
-                    limit[other],
-                    around.index_select(0, block),
-                )
-                for other, around in ((other, (colour[own] / colour[other]).view(-1)) for other in {0, 1, 2} - {own})
-            )
-            estimate = _agreed(first, second)
+            said = []
+            for other in {0, 1, 2} - {own}:
+                mean = means[other].view(-1).index_select(0, at).mul_(gain[other])
+                ratio = (colour[own] / colour[other]).view(-1).index_select(0, block)
+                weight = torch.sub(limit[other], mean).mul_(1 / (RAMP * limit[other])).clamp_(0, 1)
+                said.append((mean, ratio.mul_(mean), weight))
+            estimate = _agreed(*said)
             measured = result[plane].view(-1).index_select(0, at)
             rise = estimate.mul_(1 / gain[own]).sub_(measured).clamp_(min=0)
             rise.mul_(share[plane].view(-1).index_select(0, at))
@@ -185,25 +183,21 @@ def _rebuilt(frame: Frame, clipped: Tensor, gains: Tensor, levels: Tensor) -> Te
     return result
 
 
-def _said(mean: Tensor, limit: float, ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """What a channel says of another and its weight: its local mean times the ratio of the two in the surround.
+Said = tuple[Tensor, Tensor, Tensor]
+"""A channel's local mean, what it says of another channel by the ratio of the two in the surround, and its weight."""
 
-    Near the channel's own clip level both the ratio fades to 1 and the weight to 0.
+
+def _agreed(first: Said, second: Said) -> Tensor:
+    """What two channels say of the third: their weighted mean, the larger of the two where none has any weight.
+
+    Not less than the plain mean, since a clipped channel says too little.
     """
-    weight = torch.sub(limit, mean).mul_(1 / (RAMP * limit)).clamp_(0, 1)
-    return mean.addcmul_(mean, ratio.sub_(1).mul_(weight)), weight
-
-
-def _agreed(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-    """One estimate of what two channels say: their weighted mean, or the larger where none has any weight.
-
-    Not less than the plain mean, since what a clipped channel says is too low.
-    """
-    (one, one_weight), (two, two_weight) = first, second
+    (one_mean, one, one_weight), (two_mean, two, two_weight) = first, second
     silent = (1 - one_weight).mul_(1 - two_weight)
     total = (one_weight + two_weight).clamp_(min=1e-6)
     weighted = (one * one_weight).addcmul_(two, two_weight).div_(total)
-    return torch.lerp(weighted, torch.maximum(one, two), silent).maximum((one + two).div_(2))
+    agreed = weighted.maximum((one + two).mul_(1 / 2))
+    return torch.lerp(agreed, torch.maximum(one_mean, two_mean), silent)
 
 
 def _local_means(frame: Frame) -> Tensor:
@@ -224,15 +218,18 @@ def _local_means(frame: Frame) -> Tensor:
 
 
 def _share_clipped(clipped: Tensor, *period: int) -> Tensor:
-    """The share ``[C,H,W]`` of clipped ones among the eight a period away; at its edges an image sees itself."""
+    """How many ``[C,H,W]`` of the same place in 5x5 cells around are clipped: 0 for a lonely one, 1 for all.
+
+    Those nearby count more: it is two 3x3 means, one after the other. At its edges an image sees itself.
+    """
     count = clipped.view(torch.uint8)
-    for dim, step in enumerate(period, start=1):
+    for dim, step in (*enumerate(period, start=1), *enumerate(period, start=1)):
         size = count.shape[dim]
         step = min(step, size)
         before = torch.cat((count.narrow(dim, 0, step), count.narrow(dim, 0, size - step)), dim)
         after = torch.cat((count.narrow(dim, step, size - step), count.narrow(dim, size - step, step)), dim)
         count = before.add_(count).add_(after)
-    return count.to(torch.float32).sub_(1).mul_(1 / 8).clamp_(min=0)
+    return count.to(torch.float32).sub_(9).mul_(1 / 72).clamp_(min=0)
 
 
 def _surround(pixels: Tensor, clipped: Tensor, cell: Tensor, start: int, gains: Tensor, levels: Tensor) -> Tensor:

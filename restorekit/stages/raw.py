@@ -17,10 +17,12 @@ from restorekit.frame import Camera, Frame
 from restorekit.stage import Reach, Stage, StageSpec, local, param, parameters
 from restorekit.stages.mosaic import cfa_at, nearest
 
-CLIP_MARGIN = 1e-3
-"""A photosite counts as clipped from this share of the range below the white level on."""
+CLIP_MARGIN = 0.01
+"""A photosite counts as clipped from this share of the range below the white level on: full wells differ a little."""
 
 RELATIVE_MARGIN, NOISE_MARGIN, LONELY = 0.25, 0.25, 1 / 7
+"""Shares of a neighbour's value, of the neighbours' spread and of the excess in the test for stuck photosites."""
+
 BESIDE = ((0, -1), (0, 1), (-1, 0), (1, 0))
 RGB_CELL = ("G",)
 """A channel of an RGB image seen as a mosaic: one colour everywhere."""
@@ -33,7 +35,7 @@ class BlackLevel(Stage):
     Takes ``[C,H,W]`` digital numbers, gives the same shape with 0 = black and 1 = white level, unclamped: noise
     below black stays negative. As in the DNG specification all photosites of a channel are divided by
     white minus the highest black of the channel, since they share one gain. The mask
-    ``clipped`` ``[C,H,W]`` says which numbers reach the white level (0.1 % of the range below it, or above).
+    ``clipped`` ``[C,H,W]`` says which numbers reach the white level (from 1 % of the range below it on).
 
     Raises StageError for a frame without black and white levels.
     """

@@ -178,6 +178,14 @@ def test_frames_are_turned_upright(tmp_path: Path, suffix: str, orientation: int
     assert (back - expected).abs().mean() < (0.01 if suffix == ".jpg" else 0.003)
 
 
+def test_alpha_of_16_bits_is_turned_too(tmp_path: Path) -> None:
+    frame = replace(Frame(integers(16), alpha=integers(16, 1)), metadata=Metadata(orientation=8))
+    back = read(write(frame, tmp_path / "a.tif"))
+    assert back.alpha is not None
+    assert frame.alpha is not None
+    np.testing.assert_array_equal(back.alpha[0].numpy(), np.rot90(frame.alpha[0].numpy()))
+
+
 def test_the_same_frame_gives_the_same_bytes(tmp_path: Path) -> None:
     frame = replace(Frame(smooth()), metadata=Metadata(exif=exif_block()))
     for suffix in (".jpg", ".png", ".tif"):
@@ -250,12 +258,15 @@ def test_failures_of_the_system_leave_what_was_there(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".exr"])
 def test_a_full_disk(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     path.with_name(path.name + ".part").symlink_to("/dev/full")
+    frame = Frame(integers(8, height=600))
+    if suffix == ".exr":
+        frame = Frame(torch.rand(3, 300, 300), ImageState("rgb", "scene", "linear", "bt709"))
     with pytest.raises(OutputError, match="the disk is full"):
-        write(Frame(integers(8, height=600)), path)
+        write(frame, path)
     assert list(tmp_path.iterdir()) == []
 
 
