@@ -76,7 +76,11 @@ def librawish(path: Path, gains: tuple[float, float, float]) -> Array:
 def camera_neutral(path: Path, corners: Array) -> tuple[float, float, float]:
     """Gains that make the gray patch neutral, from unbalanced camera RGB."""
     pipe = rk.Pipeline.load("raw-to-linear-exr")
-    steps = [step for step in pipe.steps if step.stage.spec.name not in ("color.white_balance", "color.camera_matrix", "raw.highlights")]
+    steps = [
+        step
+        for step in pipe.steps
+        if step.stage.spec.name not in ("color.white_balance", "color.camera_matrix", "raw.highlights")
+    ]
     frame = rk.Pipeline(steps)(rk.read(path))
     gray = patches(frame.pixels.permute(1, 2, 0).double().numpy(), corners)[BALANCED_ON]
     return float(gray[1] / gray[0]), 1.0, float(gray[1] / gray[2])

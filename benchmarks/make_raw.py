@@ -82,7 +82,9 @@ def expose(scene: NDArray[np.float32], pattern: str, ev: float, seed: int = 1) -
         light = light + sigma * random.standard_normal(light.shape, dtype=np.float32)
         mosaic[y::2, x::2] = np.clip(np.rint(light * (WHITE - black) + black), 0, WHITE).astype(np.uint16)
     exposure = Exposure(time_s=2.0**ev / 125, f_number=8.0, iso=100.0)
-    return Frame.from_bayer(mosaic, pattern=pattern, black=BLACK, white=WHITE, exposure=exposure, neutral=NEUTRAL, camera=made)  # type: ignore[arg-type]
+    return Frame.from_bayer(
+        mosaic, pattern=pattern, black=BLACK, white=WHITE, exposure=exposure, neutral=NEUTRAL, camera=made
+    )  # type: ignore[arg-type]
 
 
 def main() -> None:

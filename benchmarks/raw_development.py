@@ -55,10 +55,24 @@ def contenders(work: Path) -> list[Contender]:
     ours = [sys.executable, "-m", "restorekit", "run", "raw-to-srgb", str(many)]
     found = [
         Contender("restorekit raw-to-srgb (Menon)", [*ours, str(work / "menon")], IMAGES, work / "menon"),
-        Contender("restorekit raw-to-srgb (bilinear)", [*ours, str(work / "bilinear"), "--set", "raw.demosaic.method=bilinear"], IMAGES, work / "bilinear"),
+        Contender(
+            "restorekit raw-to-srgb (bilinear)",
+            [*ours, str(work / "bilinear"), "--set", "raw.demosaic.method=bilinear"],
+            IMAGES,
+            work / "bilinear",
+        ),
     ]
     peers = {
-        "darktable-cli": (str(one), str(work / "darktable.tif"), "--core", "--configdir", str(work / "dt"), "--library", ":memory:", "--disable-opencl"),
+        "darktable-cli": (
+            str(one),
+            str(work / "darktable.tif"),
+            "--core",
+            "--configdir",
+            str(work / "dt"),
+            "--library",
+            ":memory:",
+            "--disable-opencl",
+        ),
         "rawtherapee-cli": ("-o", str(work / "rawtherapee.tif"), "-t", "-b16", "-Y", "-d", "-c", str(one)),
         "dcraw_emu": ("-T", "-w", "-q", "3", "-Z", str(work / "dcraw.tif"), str(one)),
     }
@@ -94,8 +108,14 @@ def main() -> None:
                 loads.append(os.getloadavg()[0])
                 contender.run()
     rows = ["| program | CPU s an image | peak MB |", "| --- | --- | --- |"]
-    rows += [f"| {c.name} | {min(c.cpu_s):.2f} (of {', '.join(f'{s:.2f}' for s in c.cpu_s)}) | {max(c.peak_mb):.0f} |" for c in field_]
-    rows.append(f"\n{platform.machine()}, {os.cpu_count()} threads, load {min(loads):.1f} to {max(loads):.1f}, {arguments.rounds} rounds interleaved.")
+    rows += [
+        f"| {c.name} | {min(c.cpu_s):.2f} (of {', '.join(f'{s:.2f}' for s in c.cpu_s)}) | {max(c.peak_mb):.0f} |"
+        for c in field_
+    ]
+    rows.append(
+        f"\n{platform.machine()}, {os.cpu_count()} threads, load {min(loads):.1f} to {max(loads):.1f}, "
+        f"{arguments.rounds} rounds interleaved."
+    )
     text = "\n".join(rows)
     print(text)
     if arguments.markdown:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from restorekit.frame import Camera as Camera
     from restorekit.frame import Exposure as Exposure
     from restorekit.frame import Frame as Frame
-    from restorekit.io import read as read
-    from restorekit.io import read_bracket as read_bracket
-    from restorekit.io import write as write
+    from restorekit.io.read import read as read
+    from restorekit.io.read import read_bracket as read_bracket
+    from restorekit.io.write import write as write
     from restorekit.pipeline import Pipeline as Pipeline
     from restorekit.state import ImageState as ImageState
 

@@ -24,7 +24,9 @@ def choose(name: str = "auto") -> torch.device:
     except RuntimeError:
         raise RestorekitError(f"unknown device '{name}'; use auto, cpu, cuda, cuda:N or mps") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RestorekitError(f"device '{name}' is not on this machine ({torch.cuda.device_count()} CUDA devices seen); use --device cpu")
+        raise RestorekitError(
+            f"device '{name}' is not on this machine ({torch.cuda.device_count()} CUDA devices seen); use --device cpu"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise RestorekitError("device 'mps' is not on this machine; use --device cpu")
     return device
@@ -43,7 +45,7 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8
         mallopt(m_mmap_threshold, 32 << 20)
-        mallopt(m_trim_threshold, 256 << 20)
+        mallopt(m_trim_threshold, 128 << 20)
         mallopt(m_arena_max, 1)
 
 

@@ -23,15 +23,27 @@ def bridge(have: ImageState, want: ImageState, name: str) -> tuple[Step, ...]:
     if have.reference == want.reference == "sensor":
         return ()
     if want.reference == "sensor":
-        raise InputError(f"{name}: the pipeline starts from RAW, this is a finished picture; use a pipeline for photos such as photo-enhance")
+        raise InputError(
+            f"{name}: the pipeline starts from RAW, this is a finished picture; "
+            "use a pipeline for photos such as photo-enhance"
+        )
     stages: list[Stage] = []
     state = have
     if have.reference == "sensor":
         stages = _develop(want)
-        state = have.changed({"layout": "rgb", "reference": want.reference, "transfer": "linear", "primaries": _linear_primaries(want)})
+        state = have.changed(
+            {"layout": "rgb", "reference": want.reference, "transfer": "linear", "primaries": _linear_primaries(want)}
+        )
     if state.reference != want.reference:
-        cure = "add a tone-mapping stage to a pipeline for it" if want.reference == "display" else "start from RAW or EXR files, or from a pipeline for photos"
-        raise InputError(f"{name}: the pipeline starts from {want.reference}-referred images, this is {have.reference}-referred; {cure}")
+        cure = (
+            "add a tone-mapping stage to a pipeline for it"
+            if want.reference == "display"
+            else "start from RAW or EXR files, or from a pipeline for photos"
+        )
+        raise InputError(
+            f"{name}: the pipeline starts from {want.reference}-referred images, "
+            f"this is {have.reference}-referred; {cure}"
+        )
     stages += _recolor(state, want)
     return tuple(Step(f"edge.{stage.spec.name}", stage) for stage in stages)
 

@@ -93,8 +93,14 @@ def plan(pipeline: Pipeline, image: Frame | Bracket) -> tuple[Step, ...]:
     want = pipeline.input.state if pipeline.input else have
     name = frames[0].name
     if have.frames != want.frames:
-        cure = "give it a bracket: several exposures in a folder, or --group" if want.frames != "single" else "process its files one by one"
-        raise InputError(f"{name}: pipeline {pipeline.name} takes a {want.frames} of frames, this is a {have.frames}; {cure}")
+        cure = (
+            "give it a bracket: several exposures in a folder, or --group"
+            if want.frames != "single"
+            else "process its files one by one"
+        )
+        raise InputError(
+            f"{name}: pipeline {pipeline.name} takes a {want.frames} of frames, this is a {have.frames}; {cure}"
+        )
     lead = bridge(have, want, name)
     steps = (*lead, *pipeline.steps)
     found = fold(have, [step.stage for step in steps])
@@ -130,7 +136,12 @@ def _execute(
         sinks = {k - index: taps[k] for k in range(index, last + 1) if k in taps}
         whole = keep_result or last < total - 1
         if isinstance(image, Bracket):
-            image = Bracket(tuple(_group(steps[index : last + 1], [frame], sinks, options, True, index / total, total) for frame in image))
+            image = Bracket(
+                tuple(
+                    _group(steps[index : last + 1], [frame], sinks, options, True, index / total, total)
+                    for frame in image
+                )
+            )
         else:
             held = [image]
             del image
@@ -210,7 +221,10 @@ def _timed(options: Run, step: str, work: Callable[[], T]) -> T:
 
 def _combine(stage: BracketStage, image: Frame | Bracket, step: str, options: Run) -> Frame | Bracket:
     if not isinstance(image, Bracket):
-        raise InputError(f"{image.name}: {stage.spec.name} needs a bracket of several frames, this is one; group the files with --group")
+        raise InputError(
+            f"{image.name}: {stage.spec.name} needs a bracket of several frames, this is one; "
+            "group the files with --group"
+        )
     return _timed(options, step, lambda: stage.run(image))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from restorekit.state import ImageState
 BayerPattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
 Matrix = NDArray[np.float64]
 
-STRIP_PIXELS = 1 << 18
+STRIP_PIXELS = 3 << 16
 """Pixels of a strip. Its few float planes then stay in the processor's cache."""
 
 
@@ -86,7 +86,8 @@ class Camera:
     @property
     def name(self) -> str:
         """Make and model as a person says them, for messages."""
-        if self.make and self.model.lower().startswith(self.make.lower()):
+        first = self.model.lower().split(" ")[0]
+        if first and first in self.make.lower().split():
             return self.model
         return " ".join(part for part in (self.make, self.model) if part) or "unknown camera"
 
@@ -131,9 +132,7 @@ class Facts:
             changed = replace(changed, clip_level=tuple(c * k for c, k in zip(clip, g, strict=True)))
         if self.noise is not None:
             noise = self.noise * (len(g) if len(self.noise) == 1 else 1)
-            changed = replace(
-                changed, noise=tuple((a * k, b * k * k) for (a, b), k in zip(noise, g, strict=True))
-            )
+            changed = replace(changed, noise=tuple((a * k, b * k * k) for (a, b), k in zip(noise, g, strict=True)))
         if len(set(g)) == 1:
             changed = replace(changed, scale=self.scale * g[0])
         return changed
@@ -183,6 +182,16 @@ class Frame:
     source: Path | None = None
     region: Region | None = None
     notes: tuple[str, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tensors as arrays: torch would send them between processes through shared memory, which may be small."""
+        planes = {"pixels": self.pixels.numpy(), "alpha": None if self.alpha is None else self.alpha.numpy()}
+        return {**self.__dict__, **planes, "masks": {name: mask.numpy() for name, mask in self.masks.items()}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        masks = {name: torch.from_numpy(mask) for name, mask in state["masks"].items()}
+        alpha = None if state["alpha"] is None else torch.from_numpy(state["alpha"])
+        self.__dict__.update(state, pixels=torch.from_numpy(state["pixels"]), alpha=alpha, masks=masks)
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 3:
@@ -307,9 +316,14 @@ class Bracket:
         """
         first = frames[0]
         if len(frames) < 2:
-            raise InputError(f"{first.name}: is one frame, a bracket needs at least two; group its files with --group folder or --group N")
+            raise InputError(
+                f"{first.name}: is one frame, a bracket needs at least two; "
+                "group its files with --group folder or --group N"
+            )
         if ev and len(ev) != len(frames):
-            raise InputError(f"{first.name}: {len(ev)} exposure offsets for a bracket of {len(frames)} frames; give one a frame")
+            raise InputError(
+                f"{first.name}: {len(ev)} exposure offsets for a bracket of {len(frames)} frames; give one a frame"
+            )
         for frame in frames[1:]:
             if (frame.height, frame.width) != (first.height, first.width):
                 raise InputError(
@@ -317,7 +331,10 @@ class Bracket:
                     f"{first.width}x{first.height}; use frames of one size"
                 )
             if frame.state != first.state:
-                raise InputError(f"{frame.name}: is {frame.state}, but {first.name} of the same bracket is {first.state}; use one kind of file")
+                raise InputError(
+                    f"{frame.name}: is {frame.state}, but {first.name} of the same bracket is {first.state}; "
+                    "use one kind of file"
+                )
         if ev:
             marked = [replace(f, exposure=replace(f.exposure, ev_offset=e)) for f, e in zip(frames, ev, strict=True)]
             return Bracket(tuple(sorted(marked, key=lambda frame: frame.exposure.ev_offset or 0.0)))
@@ -346,9 +363,10 @@ def to_float(pixels: Tensor, *, digital_numbers: bool = False) -> Tensor:
     """Pixels of any storage type as float32; integers are divided by their maximum."""
     if pixels.dtype == torch.float32:
         return pixels
+    floats = pixels.to(torch.float32, memory_format=torch.contiguous_format)
     if pixels.dtype.is_floating_point or pixels.dtype == torch.bool or digital_numbers:
-        return pixels.to(torch.float32)
-    return pixels.to(torch.float32).mul_(1.0 / torch.iinfo(pixels.dtype).max)
+        return floats
+    return floats.mul_(1.0 / torch.iinfo(pixels.dtype).max)
 
 
 def orient(plane: Tensor, orientation: int) -> Tensor:
@@ -356,7 +374,11 @@ def orient(plane: Tensor, orientation: int) -> Tensor:
     if orientation in (5, 6, 7, 8):
         plane = plane.transpose(1, 2)
     flips = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}.get(orientation, ())
-    return plane.flip(flips) if flips else plane
+    if not flips:
+        return plane
+    if plane.dtype == torch.uint16:  # torch flips signed integers only
+        return plane.view(torch.int16).flip(flips).view(torch.uint16)
+    return plane.flip(flips)
 
 
 def strip_rows(width: int) -> int:

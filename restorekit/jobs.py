@@ -73,7 +73,8 @@ def plan(
     sources, problems = _sources(pipeline, inputs, folder, grouping, recursive)
     if not sources and not problems:
         names = ", ".join(str(path) for path in inputs)
-        raise InputError(f"{names}: no readable image found{'' if recursive else ' (subfolders only with --recursive)'}; readable are {', '.join(sorted(READABLE))}")
+        where = "" if recursive else " (subfolders only with --recursive)"
+        raise InputError(f"{names}: no readable image found{where}; readable are {', '.join(sorted(READABLE))}")
     if single and len(sources) > 1:
         raise RestorekitError(f"{output}: is one file, but {len(sources)} pictures would be made; name a folder")
     journal = None if single else folder / STATE_FOLDER / JOURNAL
@@ -133,7 +134,9 @@ def _sources(
     return found, problems
 
 
-def _grouped(files: Sequence[Path], where: Path, rule: Grouping, problems: list[str]) -> list[tuple[tuple[Path, ...], Path]]:
+def _grouped(
+    files: Sequence[Path], where: Path, rule: Grouping, problems: list[str]
+) -> list[tuple[tuple[Path, ...], Path]]:
     try:
         groups = group_brackets(files, rule, subfolder=where != Path())
     except InputError as error:
@@ -155,12 +158,16 @@ def _folders(root: Path, output: Path, recursive: bool, brackets: bool) -> Itera
         parts = folder.relative_to(root).parts
         if any(part.startswith(".") for part in parts) or (folder != root and folder.resolve() == skipped):
             continue
-        files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in READABLE and not p.name.startswith("."))
+        files = sorted(
+            p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in READABLE and not p.name.startswith(".")
+        )
         if files:
             yield files, folder.relative_to(root)
 
 
-def _names(specs: Sequence[OutputSpec], folder: Path, relative: Path, paths: Sequence[Path], used: set[Path]) -> tuple[Path, ...]:
+def _names(
+    specs: Sequence[OutputSpec], folder: Path, relative: Path, paths: Sequence[Path], used: set[Path]
+) -> tuple[Path, ...]:
     """Output paths; a picture whose names are taken by another of this run gets its extension into them."""
 
     def paths_for(stem: str) -> tuple[Path, ...]:
@@ -170,7 +177,10 @@ def _names(specs: Sequence[OutputSpec], folder: Path, relative: Path, paths: Seq
     if any(path in used for path in wanted):
         wanted = paths_for(f"{relative.name}_{paths[0].suffix.lstrip('.').lower()}")
     if any(path in used for path in wanted):
-        raise RestorekitError(f"{paths[0]}: its output {wanted[0].name} is already made from another input of this run; run them into two folders")
+        raise RestorekitError(
+            f"{paths[0]}: its output {wanted[0].name} is already made from another input of this run; "
+            "run them into two folders"
+        )
     return wanted
 
 
@@ -189,12 +199,20 @@ def _decide(job: Job, known: Mapping[str, Mapping[str, Any]], existing: Existing
     if existing == "rename":
         return replace(job, outputs=_free_names(job.outputs))
     entries = [known.get(str(path.relative_to(folder))) for path in job.outputs]
-    ours = [entry for path, entry in zip(job.outputs, entries, strict=True) if entry and path.exists() and entry["stamp"] == stamp(path)]
+    ours = [
+        entry
+        for path, entry in zip(job.outputs, entries, strict=True)
+        if entry and path.exists() and entry["stamp"] == stamp(path)
+    ]
     if len(ours) == len(job.outputs) and all(entry["key"] == job.key for entry in ours):
         return replace(job, action="up to date", why="made by the same pipeline from the same input")
     if len(ours) == len(there):
-        return replace(job, why="the pipeline or the input changed" if len(there) == len(job.outputs) else "an output is missing")
-    return replace(job, action="kept", why="exists and was not made by this pipeline here; --existing overwrite replaces it")
+        return replace(
+            job, why="the pipeline or the input changed" if len(there) == len(job.outputs) else "an output is missing"
+        )
+    return replace(
+        job, action="kept", why="exists and was not made by this pipeline here; --existing overwrite replaces it"
+    )
 
 
 def _free_names(paths: Sequence[Path]) -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 Status = Literal["done", "up to date", "kept", "failed", "not started"]
 
-REPORTED_PACKAGES = ("torch", "numpy", "rawpy", "tifffile", "imagecodecs", "OpenEXR", "pillow", "opencv-python-headless")
+REPORTED_PACKAGES = ("torch", "numpy", "rawpy", "tifffile", "imagecodecs", "OpenEXR", "opencv-python-headless")
 
 
 @dataclass

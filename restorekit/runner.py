@@ -17,7 +17,7 @@ import torch
 
 from restorekit.engine import Progress, Run, render
 from restorekit.errors import InputError, OutputError, RestorekitError
-from restorekit.frame import Bracket, Frame, Metadata
+from restorekit.frame import Bracket, Exposure, Frame, Metadata
 from restorekit.io import read, write
 from restorekit.io.formats import OutputSpec
 from restorekit.io.write import quantiser
@@ -66,7 +66,9 @@ class Runner:
                 for path in job.outputs:
                     path.with_name(path.name + ".part").unlink(missing_ok=True)
         except OSError as error:
-            raise OutputError(f"{self.plan.folder}: cannot write here ({error.strerror}); name another output folder") from error
+            raise OutputError(
+                f"{self.plan.folder}: cannot write here ({error.strerror}); name another output folder"
+            ) from error
 
     def run(self, progress: Callable[[Job], Progress] | None = None) -> Iterator[tuple[Job, JobReport]]:
         """Do every job and yield it with what became of it; ``self.report`` grows along.
@@ -106,12 +108,16 @@ class Runner:
         except RestorekitError as error:
             report.status, report.error = "failed", str(error)
         except MemoryError:
-            report.status, report.error = "failed", f"{job.name}: out of memory; close other programs or use a smaller image"
+            report.status, report.error = (
+                "failed",
+                f"{job.name}: out of memory; close other programs or use a smaller image",
+            )
         except Exception as error:
             trace = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(trace.filename).name}:{trace.lineno}"
             report.status = "failed"
-            report.error = f"{job.name}: internal error at {where}: {type(error).__name__}: {error}; please report it with this file"
+            said = f"{type(error).__name__}: {error}"
+            report.error = f"{job.name}: internal error at {where}: {said}; please report it with this file"
         report.wall_s = round(time.perf_counter() - wall, 3)
         report.cpu_s = round(time.process_time() - cpu, 3)
         report.peak_memory_mb = round(peak_memory_mb(), 1)
@@ -133,7 +139,8 @@ class Runner:
                 frame = frames.pop(0)
                 report.warnings += [note for note in frame.notes if note not in report.warnings]
                 if self.options.privacy == "strip":
-                    frame = replace(frame, metadata=Metadata(icc=frame.metadata.icc, orientation=frame.metadata.orientation))
+                    kept = Metadata(icc=frame.metadata.icc, orientation=frame.metadata.orientation)
+                    frame = replace(frame, metadata=kept, exposure=Exposure())
                 job.outputs[index].parent.mkdir(parents=True, exist_ok=True)
                 write(frame, job.outputs[index], pipeline.outputs[index])
                 written.append(job.outputs[index])
@@ -175,7 +182,11 @@ class Runner:
 
 
 def _job_report(job: Job) -> JobReport:
-    return JobReport([str(path) for path in job.inputs], [str(path) for path in job.outputs], warnings=[job.why] if job.action == "kept" else [])
+    return JobReport(
+        [str(path) for path in job.inputs],
+        [str(path) for path in job.outputs],
+        warnings=[job.why] if job.action == "kept" else [],
+    )
 
 
 def replace_outputs(pipeline: Pipeline, outputs: Sequence[OutputSpec]) -> Pipeline:

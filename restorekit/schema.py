@@ -5,7 +5,7 @@ Files are untrusted: the safe YAML loader builds plain values only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,7 +19,7 @@ from restorekit.io.brackets import Grouping
 from restorekit.io.formats import OutputSpec
 from restorekit.io.raw import Headerless
 from restorekit.pipeline import InputSpec, Pipeline, Step, fold, output_problems, parameter_problems
-from restorekit.registry import did_you_mean, stage_class, stage_entries
+from restorekit.registry import did_you_mean, stage_class
 from restorekit.stage import Stage
 from restorekit.state import AXES, SHORTHANDS, ImageState
 
@@ -51,9 +51,13 @@ def load(name_or_path: str | Path) -> Pipeline:
         try:
             return parse(path.read_text(encoding="utf-8"), str(path))
         except FileNotFoundError:
-            raise RestorekitError(f"{path}: there is no such pipeline file; restorekit pipelines list names the shipped ones") from None
+            raise RestorekitError(
+                f"{path}: there is no such pipeline file; restorekit pipelines list names the shipped ones"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise RestorekitError(f"{path}: cannot be read as a pipeline: {error}; it must be a UTF-8 YAML file") from None
+            raise RestorekitError(
+                f"{path}: cannot be read as a pipeline: {error}; it must be a UTF-8 YAML file"
+            ) from None
     names = shipped()
     if str(name_or_path) not in names:
         hint = did_you_mean(str(name_or_path), names) or "; restorekit pipelines list names the shipped ones"
@@ -74,8 +78,10 @@ def parse(text: str, source: str) -> Pipeline:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                place = (event.start_mark.line + 1, event.start_mark.column + 1)
-                raise PipelineError(source, (Problem("YAML aliases are not used in pipelines; write the value out", *place),))
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise PipelineError(
+                    source, (Problem("YAML aliases are not used in pipelines; write the value out", line),)
+                )
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except RecursionError:
         raise PipelineError(source, (Problem("nested too deeply for a pipeline"),)) from None
@@ -128,7 +134,10 @@ class _Reader:
             return None
         self._known_keys(root, TOP_KEYS, "pipeline")
         if root.value.get("restorekit") != VERSION:
-            self.complain(f"'restorekit: {VERSION}' is missing: the version of the pipeline format", root.keys.get("restorekit", (1, 1)))
+            self.complain(
+                f"'restorekit: {VERSION}' is missing: the version of the pipeline format",
+                root.keys.get("restorekit", (1, 1)),
+            )
         for key in ("name", "summary"):
             if key in root.value and not isinstance(root.value[key], str):
                 self.complain(f"'{key}' is text", root.children[key].place)
@@ -151,7 +160,9 @@ class _Reader:
 
     def _input(self, root: _Located) -> InputSpec | None:
         if "input" not in root.children:
-            self.complain("'input' is missing: say what the pipeline starts from, e.g. input: {state: display-srgb}", (1, 1))
+            self.complain(
+                "'input' is missing: say what the pipeline starts from, e.g. input: {state: display-srgb}", (1, 1)
+            )
             return None
         located = root.children["input"]
         if not isinstance(located.value, dict):
@@ -173,10 +184,15 @@ class _Reader:
         frames = located.value.get("frames", "single")
         if frames not in AXES["frames"]:
             hint = did_you_mean(str(frames), AXES["frames"])
-            self.complain(f"frames is {frames!r}, must be one of {', '.join(AXES['frames'])}{hint}", located.children["frames"].place)
+            self.complain(
+                f"frames is {frames!r}, must be one of {', '.join(AXES['frames'])}{hint}",
+                located.children["frames"].place,
+            )
             frames = "single"
         if given is None:
-            self.complain(f"'state' is missing in input; use one of {', '.join(SHORTHANDS)} or name the axes", located.place)
+            self.complain(
+                f"'state' is missing in input; use one of {', '.join(SHORTHANDS)} or name the axes", located.place
+            )
             return None
         if isinstance(given.value, str):
             if given.value not in SHORTHANDS:
@@ -194,7 +210,9 @@ class _Reader:
             value = given.value.get(axis, getattr(ImageState(), axis))
             if value not in AXES[axis]:
                 hint = did_you_mean(str(value), AXES[axis])
-                self.complain(f"{axis} is {value!r}, must be one of {', '.join(AXES[axis])}{hint}", given.children[axis].place)
+                self.complain(
+                    f"{axis} is {value!r}, must be one of {', '.join(AXES[axis])}{hint}", given.children[axis].place
+                )
             else:
                 chosen[axis] = value
         return ImageState().changed(chosen)
@@ -225,7 +243,9 @@ class _Reader:
     def _stages(self, root: _Located) -> tuple[list[tuple[str, Stage | None]], list[Place]]:
         located = root.children.get("stages")
         if located is None or not isinstance(located.value, list) or not located.items:
-            self.complain("'stages' is missing: a list of stages, e.g. - tone.filmic", located.place if located else (1, 1))
+            self.complain(
+                "'stages' is missing: a list of stages, e.g. - tone.filmic", located.place if located else (1, 1)
+            )
             return [], []
         steps: list[tuple[str, Stage | None]] = []
         places: list[Place] = []
@@ -289,7 +309,7 @@ class _Reader:
         names = [(spec.name, spec.extension) for spec, _ in outputs]
         for index, (_, place) in enumerate(outputs):
             if names[index] in names[:index]:
-                self.complain("two outputs would write the same file; give one a name: \"{stem}_second\"", place)
+                self.complain('two outputs would write the same file; give one a name: "{stem}_second"', place)
         return outputs
 
     def _fold(
@@ -315,66 +335,4 @@ class _Reader:
 
 
 def _scalar(node: yaml.Node) -> Any:
-    return yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of pipeline files, for editors: stages, their parameters with ranges and docs."""
-    definitions: dict[str, Any] = {}
-    choices: list[dict[str, Any]] = []
-    for name, entry in stage_entries().items():
-        try:
-            schema = pydantic.TypeAdapter(stage_class(name)).json_schema()
-        except RestorekitError:
-            continue
-        schema.setdefault("properties", {})["id"] = {"type": "string", "description": "Name of this step for --set and from"}
-        schema["description"] = entry.summary
-        definitions[name] = schema
-        needed = {"type": "object", "properties": {name: {"$ref": f"#/$defs/{name}"}}, "required": [name], "additionalProperties": False}
-        choices += [{"const": name, "description": entry.summary}, needed]
-    axes = {axis: {"enum": list(values)} for axis, values in AXES.items() if axis != "frames"}
-    state = {"anyOf": [{"enum": list(SHORTHANDS)}, {"type": "object", "properties": axes, "additionalProperties": False}]}
-    output = pydantic.TypeAdapter(OutputSpec).json_schema()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "restorekit pipeline",
-        "type": "object",
-        "required": ["restorekit", "input", "stages"],
-        "additionalProperties": False,
-        "properties": {
-            "restorekit": {"const": VERSION},
-            "name": {"type": "string"},
-            "summary": {"type": "string"},
-            "input": {
-                "type": "object",
-                "required": ["state"],
-                "additionalProperties": False,
-                "properties": {
-                    "state": state,
-                    "frames": {"enum": list(AXES["frames"])},
-                    "group": pydantic.TypeAdapter(Grouping).json_schema(),
-                    "headerless": pydantic.TypeAdapter(Headerless).json_schema(),
-                },
-            },
-            "stages": {"type": "array", "minItems": 1, "items": {"anyOf": choices}},
-            "output": {"anyOf": [output, {"type": "array", "items": output}]},
-        },
-        "$defs": definitions,
-    }
-
-
-def describe(stage: type[Stage]) -> Iterator[dict[str, Any]]:
-    """The parameters of a stage as rows: name, type, default, range, unit, doc."""
-    schema = pydantic.TypeAdapter(stage).json_schema()
-    for name, item in schema.get("properties", {}).items():
-        kinds = [option.get("type", "") for option in item.get("anyOf", [item])]
-        yield {
-            "name": name,
-            "type": " or ".join(kind for kind in kinds if kind) or "choice",
-            "choices": item.get("enum", []),
-            "default": item.get("default"),
-            "minimum": item.get("minimum", item.get("exclusiveMinimum")),
-            "maximum": item.get("maximum"),
-            "unit": item.get("unit", ""),
-            "doc": item.get("description", ""),
-        }
+    return yaml.SafeLoader("").construct_object(node)

@@ -76,8 +76,7 @@ def param(
 def parameters(cls: type[T]) -> type[T]:
     """Class decorator: the annotated fields of a stage become its validated parameters."""
     config = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False)
-    made: type[T] = pydantic_dataclass(frozen=True, kw_only=True, config=config)(cls)
-    return made
+    return pydantic_dataclass(frozen=True, kw_only=True, config=config)(cls)  # type: ignore[return-value]
 
 
 class Stage:
@@ -167,16 +166,25 @@ def run(stage: Stage, frame: Frame) -> Frame:
 CURES: Mapping[str, Callable[[str, str], str]] = {
     "reference": lambda have, want: {
         ("sensor", "scene"): "add raw.black_level before it",
-        ("sensor", "display"): "develop the RAW first: raw.black_level, raw.demosaic, color.camera_matrix, a tone.* stage",
+        (
+            "sensor",
+            "display",
+        ): "develop the RAW first: raw.black_level, raw.demosaic, color.camera_matrix, a tone.* stage",
         ("scene", "display"): "add a tone-mapping stage (tone.filmic, tone.reinhard) before it",
         ("display", "scene"): "move it before the tone-mapping stage",
     }.get((have, want), "move it to where the pipeline is in that state"),
-    "layout": lambda have, want: "add raw.demosaic before it" if have in ("bayer", "xtrans") else "move it before raw.demosaic",
+    "layout": lambda have, want: (
+        "add raw.demosaic before it" if have in ("bayer", "xtrans") else "move it before raw.demosaic"
+    ),
     "transfer": lambda have, want: (
         "add color.decode before it" if want == "linear" else "take it out, or add color.encode before it"
     ),
-    "primaries": lambda have, want: "add color.camera_matrix before it" if have == "camera" else "move it before color.camera_matrix",
-    "frames": lambda have, want: "set input.frames: bracket" if have == "single" else "merge or fuse the bracket before it",
+    "primaries": lambda have, want: (
+        "add color.camera_matrix before it" if have == "camera" else "move it before color.camera_matrix"
+    ),
+    "frames": lambda have, want: (
+        "set input.frames: bracket" if have == "single" else "merge or fuse the bracket before it"
+    ),
 }
 """What to do about a state a stage does not take: (what there is, what it wants) -> advice, by axis."""
 
@@ -187,7 +195,13 @@ def refusal(spec: StageSpec, state: ImageState, wrong: tuple[str, ...]) -> str:
     axis = order[0]
     have, allowed = getattr(state, axis), spec.accepts[axis]
     said = {"reference": "-referred"}.get(axis, "")
-    what = {"reference": "", "frames": "frames: ", "layout": "layout ", "transfer": "transfer ", "primaries": "primaries "}
+    what = {
+        "reference": "",
+        "frames": "frames: ",
+        "layout": "layout ",
+        "transfer": "transfer ",
+        "primaries": "primaries ",
+    }
     wants = " or ".join(f"{value}{said}" for value in allowed)
     cure = CURES[axis](have, allowed[0])
     return f"{spec.name} wants {what[axis]}{wants}, what comes before it gives {have}{said}; {cure}"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from restorekit.frame import Frame, strip_rows, to_float
 from restorekit.stage import Stage, run
+
 
 class Sink(Protocol):
     """Takes the finished rows of a frame, top to bottom."""
@@ -226,7 +228,7 @@ def _bands(height: int, step: int, workers: int) -> list[tuple[int, int]]:
     strips = -(-height // step)
     count = max(1, min(workers, strips // 4))
     edges = [min(height, strips * index // count * step) for index in range(count)] + [height]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 @contextmanager

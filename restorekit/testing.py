@@ -21,7 +21,9 @@ from restorekit.strips import Collector, run_chain
 STRIP_HEIGHTS = (16, 34, 128)
 
 
-def rgb_frame(height: int = 45, width: int = 52, *, state: ImageState | None = None, peak: float = 1.0, seed: int = 0) -> Frame:
+def rgb_frame(
+    height: int = 45, width: int = 52, *, state: ImageState | None = None, peak: float = 1.0, seed: int = 0
+) -> Frame:
     """A seeded frame of smooth shapes, edges and a little noise, values 0..``peak``."""
     return Frame(_scene(3, height, width, peak, seed), state or ImageState(transfer="linear"), facts=_facts(3))
 

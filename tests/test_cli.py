@@ -13,7 +13,9 @@ from PIL import Image
 
 
 def restorekit(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "restorekit", *map(str, arguments)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "restorekit", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
 
 
 def photo(path: Path) -> Path:
@@ -22,7 +24,9 @@ def photo(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("pipelines", "list"), ("stages", "list"), ("models", "list"), ("run", "--help")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("pipelines", "list"), ("stages", "list"), ("models", "list"), ("run", "--help")]
+)
 def test_lists_and_help_import_no_torch(arguments: tuple[str, ...]) -> None:
     code = (
         "import sys; sys.argv = ['restorekit', *sys.argv[1:]]\n"
@@ -75,7 +79,9 @@ def test_set_changes_the_result(tmp_path: Path) -> None:
         (("check", "bad.yaml"), "bad.yaml:3:5:"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_2(arguments: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_one_line_and_exit_2(
+    arguments: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     photo(tmp_path / "a.png")
     (tmp_path / "bad.yaml").write_text("restorekit: 1\nstages:\n  - tone.flmic\ninput: {state: scene-linear}\n")

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("io",),
     ("stage", "strips", "tiling", "device"),
     ("architectures", "zoo", "stages", "metrics"),
-    ("registry", "pipeline", "schema", "edge", "engine", "testing"),
+    ("registry", "pipeline", "schema", "json_schema", "edge", "engine", "testing"),
     ("jobs", "runner", "report", "camera", "data", "train"),
     ("cli", "web"),
     ("__init__", "__main__"),

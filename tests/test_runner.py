@@ -99,7 +99,13 @@ def test_one_bad_file_fails_alone(tmp_path: Path) -> None:
     (source / "d.jpg").write_bytes(photo(tmp_path / "whole.jpg", (300, 200)).read_bytes()[:-2000])
     photo(source / "e.png")
     report = go(source, tmp_path / "out")
-    assert statuses(report) == {"a.png": "done", "b.png": "failed", "c.dng": "failed", "d.jpg": "failed", "e.png": "done"}
+    assert statuses(report) == {
+        "a.png": "done",
+        "b.png": "failed",
+        "c.dng": "failed",
+        "d.jpg": "failed",
+        "e.png": "done",
+    }
     assert report.exit_code == 1
     for job in report.jobs:
         if job.status == "failed":

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from restorekit.errors import PipelineError, RestorekitError
+from restorekit.json_schema import json_schema
 from restorekit.pipeline import Pipeline
 from restorekit.registry import stage_class, stage_entries
-from restorekit.schema import json_schema, parse, shipped
+from restorekit.schema import parse, shipped
 
 GOOD = """\
 restorekit: 1

@@ -7,7 +7,11 @@ from typing import Annotated
 import typer
 
 
-def check(pipelines: Annotated[list[str], typer.Argument(metavar="PIPELINE...", help="Names of shipped pipelines, or YAML files.")]) -> None:
+def check(
+    pipelines: Annotated[
+        list[str], typer.Argument(metavar="PIPELINE...", help="Names of shipped pipelines, or YAML files.")
+    ],
+) -> None:
     """Check pipelines without running them: every problem, one line each. Exit code 2 if there are any."""
     from restorekit.errors import RestorekitError
     from restorekit.schema import load
@@ -27,7 +31,10 @@ def check(pipelines: Annotated[list[str], typer.Argument(metavar="PIPELINE...", 
 
 def explain(
     pipeline: Annotated[str, typer.Argument(help="Name of a shipped pipeline, or a YAML file.")],
-    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter; may be repeated.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter; may be repeated."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the pipeline with every parameter as JSON.")] = False,
 ) -> None:
     """Say what a pipeline does: every stage with its parameters, the image state after it, and how it runs."""
@@ -49,7 +56,11 @@ def explain(
     for number, (step, state, item) in enumerate(zip(pipe.steps, states[1:], content, strict=True), 1):
         entry = stage_entries()[step.stage.spec.name]
         reach = step.stage.reach()
-        how = f"looks {reach.halo} px around" if reach.kind == "local" else {"pointwise": "pixel by pixel", "global": "whole image"}[reach.kind]
+        how = (
+            f"looks {reach.halo} px around"
+            if reach.kind == "local"
+            else {"pointwise": "pixel by pixel", "global": "whole image"}[reach.kind]
+        )
         params = {key: value for key, value in next(iter(item.values())).items() if key != "id"}
         typer.echo(f"{number:>2}. {step.id}: {entry.summary} ({how})")
         if params:

@@ -15,8 +15,8 @@ def compare(
 ) -> None:
     """Measure how two pictures differ: PSNR, SSIM, CIEDE2000, largest difference."""
     from restorekit.cli.run import print_json
-    from restorekit.metrics.compare import compare_frames
     from restorekit.io import read
+    from restorekit.metrics.compare import compare_frames
 
     result = compare_frames(read(first), read(second))
     if as_json:

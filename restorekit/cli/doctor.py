@@ -20,11 +20,13 @@ def doctor() -> None:
     problems: list[str] = []
     for name, version in versions().items():
         typer.echo(f"{name:<24} {version}")
-    for module in ("torch", "rawpy", "imagecodecs", "OpenEXR", "cv2", "PIL", "tifffile", "exifread"):
+    for module in ("torch", "rawpy", "imagecodecs", "OpenEXR", "cv2", "tifffile"):
         try:
             importlib.import_module(module)
         except ImportError as error:
-            problems.append(f"{module} does not load ({error}); install restorekit again: pip install --force-reinstall restorekit")
+            problems.append(
+                f"{module} does not load ({error}); install restorekit again: pip install --force-reinstall restorekit"
+            )
     for name in stage_entries():
         try:
             stage_class(name)

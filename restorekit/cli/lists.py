@@ -59,7 +59,7 @@ def schema() -> None:
     """The JSON schema of pipeline files, for editors."""
     import json
 
-    from restorekit.schema import json_schema
+    from restorekit.json_schema import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=1))
 
@@ -79,8 +79,8 @@ def show_stage(name: str, as_json: Json = False) -> None:
     import inspect
 
     from restorekit.cli.run import print_json
+    from restorekit.json_schema import describe
     from restorekit.registry import stage_class
-    from restorekit.schema import describe
 
     cls = stage_class(name)
     spec = cls.spec
@@ -92,13 +92,24 @@ def show_stage(name: str, as_json: Json = False) -> None:
         return
     typer.echo(f"{name}\n\n{doc}\n\nsource: {spec.source}")
     for title, axes in (("takes", spec.accepts), ("gives", spec.emits)):
-        typer.echo(f"{title}: " + (", ".join(f"{k} {v if isinstance(v, str) else ' or '.join(v)}" for k, v in axes.items()) or "any state" if title == "takes" or axes else f"{title}: as it came"))
+        typer.echo(
+            f"{title}: "
+            + (
+                ", ".join(f"{k} {v if isinstance(v, str) else ' or '.join(v)}" for k, v in axes.items()) or "any state"
+                if title == "takes" or axes
+                else f"{title}: as it came"
+            )
+        )
     for title, facts in (("needs", spec.needs), ("adds", spec.adds)):
         if facts:
             typer.echo(f"{title} the facts: {', '.join(facts)}")
     typer.echo("parameters:" if rows else "no parameters")
     for row in rows:
-        limits = "" if row["minimum"] is None and row["maximum"] is None else f" [{_limit(row['minimum'])}..{_limit(row['maximum'])}]"
+        limits = (
+            ""
+            if row["minimum"] is None and row["maximum"] is None
+            else f" [{_limit(row['minimum'])}..{_limit(row['maximum'])}]"
+        )
         choices = f" {'|'.join(map(str, row['choices']))}" if row["choices"] else ""
         unit = f" {row['unit']}" if row["unit"] else ""
         typer.echo(f"  {row['name']} = {row['default']}{unit}{limits}{choices}: {row['doc']}")

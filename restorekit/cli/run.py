@@ -24,33 +24,57 @@ if TYPE_CHECKING:
 class ExistingFiles(StrEnum):
     """What to do with outputs that are there already."""
 
-    skip = "skip"
-    overwrite = "overwrite"
-    rename = "rename"
-    error = "error"
+    SKIP = "skip"
+    OVERWRITE = "overwrite"
+    RENAME = "rename"
+    ERROR = "error"
 
 
 class Privacy(StrEnum):
     """What happens to metadata."""
 
-    keep = "keep"
-    strip = "strip"
+    KEEP = "keep"
+    STRIP = "strip"
 
 
 def run(
     pipeline: Annotated[str, typer.Argument(help="Name of a shipped pipeline, or a YAML file.")],
-    paths: Annotated[list[Path], typer.Argument(metavar="INPUT... OUTPUT", help="Files and folders to read, and last the folder to write to (or, for one file, the file).")],
-    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter; may be repeated.")] = None,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT... OUTPUT",
+            help="Files and folders to read, and last the folder to write to (or, for one file, the file).",
+        ),
+    ],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter; may be repeated."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    ev: Annotated[str, typer.Option(metavar="EV,EV,...", help="Exposure offsets of a bracket's frames, in stops, in file order.")] = "",
-    group: Annotated[str, typer.Option(metavar="auto|folder|N", help="How files become brackets: by EXIF time and exposure, by folder, every N files.")] = "",
-    existing: Annotated[ExistingFiles, typer.Option(help="Outputs that exist: skip keeps those that are up to date and remakes our own stale ones.")] = ExistingFiles.skip,
-    isolate: Annotated[bool, typer.Option("--isolate", help="Decode in a child process, so that a crash of a decoder fails one file.")] = False,
-    privacy: Annotated[Privacy, typer.Option(help="strip leaves EXIF and XMP out of the outputs.")] = Privacy.keep,
+    ev: Annotated[
+        str, typer.Option(metavar="EV,EV,...", help="Exposure offsets of a bracket's frames, in stops, in file order.")
+    ] = "",
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|folder|N",
+            help="How files become brackets: by EXIF time and exposure, by folder, every N files.",
+        ),
+    ] = "",
+    existing: Annotated[
+        ExistingFiles,
+        typer.Option(help="Outputs that exist: skip keeps those that are up to date and remakes our own stale ones."),
+    ] = ExistingFiles.SKIP,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Decode in a child process, so that a crash of a decoder fails one file.")
+    ] = False,
+    privacy: Annotated[Privacy, typer.Option(help="strip leaves EXIF and XMP out of the outputs.")] = Privacy.KEEP,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first image that fails.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the JSON report goes (default OUTPUT/report.json).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the JSON report goes (default OUTPUT/report.json).")
+    ] = None,
 ) -> None:
     """Run a pipeline on files and folders."""
     from restorekit.jobs import plan as make_plan
@@ -69,7 +93,7 @@ def run(
         grouping=_grouping(group, pipe),
         existing=existing.value,
         recursive=recursive,
-        salt=f"{offsets} {privacy}" if offsets or privacy is Privacy.strip else "",
+        salt=f"{offsets} {privacy}" if offsets or privacy is Privacy.STRIP else "",
     )
     if dry_run:
         show_plan(pipe, plan)
@@ -121,17 +145,17 @@ def _offsets(text: str) -> tuple[float, ...]:
 
 
 def _grouping(text: str, pipe: Pipeline) -> Grouping | None:
-    from dataclasses import replace
-
     from restorekit.io.brackets import Grouping
 
     if not text:
         return None
-    base = pipe.input.grouping if pipe.input else Grouping()
-    if text in ("auto", "folder"):
-        return replace(base, by=text)
+    max_gap = (pipe.input.grouping if pipe.input else Grouping()).max_gap
+    if text == "auto":
+        return Grouping(by="auto", max_gap=max_gap)
+    if text == "folder":
+        return Grouping(by="folder", max_gap=max_gap)
     if text.isdigit() and int(text) > 1:
-        return replace(base, by=int(text))
+        return Grouping(by=int(text), max_gap=max_gap)
     raise RestorekitError(f"--group {text}: use auto, folder, or the number of frames of a bracket")
 
 
@@ -146,7 +170,10 @@ def show_plan(pipe: Pipeline, plan: Plan) -> None:
     for job in plan.jobs:
         what = {"run": "would make"}.get(job.action, job.action)
         why = f"  ({job.why})" if job.why else ""
-        typer.echo(f"{what}  {', '.join(str(p) for p in job.inputs)} -> {', '.join(str(p) for p in job.outputs)}{why}", err=True)
+        typer.echo(
+            f"{what}  {', '.join(str(p) for p in job.inputs)} -> {', '.join(str(p) for p in job.outputs)}{why}",
+            err=True,
+        )
 
 
 def _nothing_to_do(plan: Plan) -> None:
@@ -198,12 +225,17 @@ def _line(job: Job, report: JobReport) -> str:
     if report.status != "done":
         return f"{report.status}  {', '.join(report.outputs)}" + (f": {job.why}" if report.status == "kept" else "")
     remade = f"  (remade: {job.why})" if job.why else ""
-    text = f"done  {job.name} -> {', '.join(report.outputs)}  {report.width}x{report.height}  {report.wall_s:.1f} s{remade}"
+    size = f"{report.width}x{report.height}"
+    text = f"done  {job.name} -> {', '.join(report.outputs)}  {size}  {report.wall_s:.1f} s{remade}"
     return "\n".join([text, *(f"  warning: {warning}" for warning in report.warnings)])
 
 
 def _summary(report: RunReport) -> None:
-    words = [f"{report.count(status)} {status}" for status in ("done", "up to date", "kept", "failed", "not started") if report.count(status)]
+    words = [
+        f"{report.count(status)} {status}"
+        for status in ("done", "up to date", "kept", "failed", "not started")
+        if report.count(status)
+    ]
     typer.echo(("interrupted: " if report.interrupted else "") + ", ".join(words), err=True)
 
 

@@ -22,6 +22,7 @@ from restorekit.errors import InputError
 from restorekit.frame import BayerPattern, Calibration, Camera, Exposure, Frame, Metadata
 from restorekit.io import containers, metadata
 from restorekit.io.optical_black import with_measured_black
+from restorekit.io.saturation import saturation_level
 from restorekit.io.tiff import TiffError, read_directories, read_header
 from restorekit.state import ImageState
 
@@ -179,6 +180,8 @@ def _camera(path: Path, raw: rawpy.RawPy, exif: bytes, cfa: tuple[str, ...]) -> 
         ]
         if per_channel and min(per_channel) > black.max():
             white = float(min(per_channel))
+        if size == 2:
+            white = saturation_level(raw.raw_image_visible, cfa, white)
         whites = np.array([white], np.float32)
     else:
         channels = 1 if raw.raw_pattern is not None else 3

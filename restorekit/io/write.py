@@ -52,7 +52,7 @@ def write(frame: Frame, path: str | Path, spec: OutputSpec | None = None) -> Pat
         return path
     from restorekit.io.encode import ENCODERS
 
-    frame = _upright(replace(frame, pixels=stored(frame.pixels, spec)))
+    frame = replace(frame, pixels=stored(frame.pixels, spec)).upright()
     with replacing(path) as file:
         ENCODERS[spec.format](file, frame, spec)
     return path
@@ -145,16 +145,6 @@ def _own_bits(frame: Frame, format: str) -> int | None:
 
     bits = {torch.uint8: 8, torch.uint16: 16}.get(frame.pixels.dtype)
     return bits if bits in FORMATS[format].bits else None
-
-
-def _upright(frame: Frame) -> Frame:
-    """The frame turned upright; 16-bit integers as signed ones, for which alone torch has flips."""
-    import torch
-
-    if frame.metadata.orientation == 1:
-        return frame
-    signed = frame.planes(lambda plane: plane.view(torch.int16) if plane.dtype == torch.uint16 else plane)
-    return signed.upright().planes(lambda plane: plane.view(torch.uint16) if plane.dtype == torch.int16 else plane)
 
 
 def _failure(path: Path, error: Exception) -> str:

@@ -23,7 +23,9 @@ def compare_frames(first: Frame, second: Frame) -> dict[str, Any]:
         sizes = f"{first.width}x{first.height} and {second.width}x{second.height}"
         raise InputError(f"{second.name}: sizes differ ({sizes}); compare pictures of one size")
     if first.state != second.state:
-        raise InputError(f"{second.name}: is {second.state}, {first.name} is {first.state}; compare pictures of one kind")
+        raise InputError(
+            f"{second.name}: is {second.state}, {first.name} is {first.state}; compare pictures of one kind"
+        )
     if first.state.is_mosaic:
         raise InputError(f"{first.name}: is a mosaic; develop both first and compare the pictures")
     a, b = first.as_float().pixels, second.as_float().pixels

@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restorekit.errors import StageError
-from restorekit.frame import Bracket, Facts, Frame, to_float
+from restorekit.frame import Bracket, Facts, Frame, strip_rows, to_float
 from restorekit.stage import BracketStage, StageSpec, param, parameters
 from restorekit.stages.tone import luminance
 from restorekit.state import Primaries
-from restorekit.frame import strip_rows
 
 HALO_ROWS = 4
 """Rows around a strip that its weights (1) and the pyramid kernel (2) look at, even."""
