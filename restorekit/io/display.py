@@ -37,7 +37,7 @@ class _Decoded:
     note: str = ""
 
 
-def read_picture(path: Path, kind: Literal["jpeg", "png", "webp", "tiff"]) -> Frame:
+def read_picture(path: Path, kind: Literal["jpeg", "png", "webp", "bmp", "tiff"]) -> Frame:
     """A finished picture as a display-referred frame of 8 or 16 bit integers.
 
     The EXIF orientation is applied. The colour space is that of a cICP chunk, the ICC profile or the EXIF mark
@@ -73,7 +73,7 @@ def read_picture(path: Path, kind: Literal["jpeg", "png", "webp", "tiff"]) -> Fr
     return frame
 
 
-def _coded(path: Path, kind: Literal["jpeg", "png", "webp"]) -> _Decoded:
+def _coded(path: Path, kind: Literal["jpeg", "png", "webp", "bmp"]) -> _Decoded:
     import imagecodecs
 
     data = path.read_bytes()
@@ -81,13 +81,14 @@ def _coded(path: Path, kind: Literal["jpeg", "png", "webp"]) -> _Decoded:
         embedded.require_whole_jpeg(str(path), data)
         if embedded.jpeg_components(data) == 4:
             raise InputError(f"{path}: is a CMYK picture for print; convert it to RGB")
-    decode = {"jpeg": imagecodecs.jpeg8_decode, "png": imagecodecs.png_decode, "webp": imagecodecs.webp_decode}[kind]
+    decoders = {"jpeg": "jpeg8_decode", "png": "png_decode", "webp": "webp_decode", "bmp": "bmp_decode"}
+    decode = getattr(imagecodecs, decoders[kind])
     try:
         samples: Pixels = decode(data)
     except (RuntimeError, ValueError) as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path}: is damaged or cut off ({said}); copy it again from where it came") from error
-    return _Decoded(samples, embedded.find(kind, data))
+    return _Decoded(samples, Embedded() if kind == "bmp" else embedded.find(kind, data))
 
 
 def _tiff(path: Path) -> _Decoded:

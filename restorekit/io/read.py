@@ -17,10 +17,10 @@ _RAW = (
     "rw2 rwl rwz sr2 srf srw x3f"
 )
 RAW_EXTENSIONS = frozenset(f".{name}" for name in _RAW.split())
-READABLE = RAW_EXTENSIONS | {".dng", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".exr"}
+READABLE = RAW_EXTENSIONS | {".dng", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".exr"}
 """Extensions of files that can be read, in lower case; bare mosaics may have any other too."""
 
-Kind = Literal["dng", "exr", "raw", "jpeg", "png", "webp", "tiff"]
+Kind = Literal["dng", "exr", "raw", "jpeg", "png", "webp", "bmp", "tiff"]
 
 _PICTURES: Mapping[bytes, Kind] = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
 _OTHERS = {b"ftypheic": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF", b"JXL \r\n\x87\n": "JPEG XL"}
@@ -49,7 +49,7 @@ def read(path: str | Path, *, headerless: Headerless | None = None) -> Frame:
         from restorekit.io.hdr import read_exr
 
         return read_exr(path)
-    if kind == "jpeg" or kind == "png" or kind == "webp" or kind == "tiff":
+    if kind is not None and kind != "raw":
         from restorekit.io.display import read_picture
 
         return read_picture(path, kind)
@@ -57,7 +57,7 @@ def read(path: str | Path, *, headerless: Headerless | None = None) -> Frame:
         from restorekit.io.raw import read_raw
 
         return read_raw(path)
-    raise InputError(f"{path}: is {_said(path, head)}; readable are RAW, DNG, JPEG, PNG, TIFF, WebP and EXR files")
+    raise InputError(f"{path}: is {_said(path, head)}; readable are RAW, DNG, JPEG, PNG, TIFF, WebP, BMP and EXR files")
 
 
 def read_bracket(
@@ -91,6 +91,8 @@ def _kind(path: Path, head: bytes) -> Kind | None:
     """What a file is by its content; ``None`` where content does not tell."""
     from restorekit.io import containers
 
+    if head.startswith(b"BM") and path.suffix.lower() == ".bmp":
+        return "bmp"
     for magic, kind in _PICTURES.items():
         if head.startswith(magic):
             return kind
@@ -135,8 +137,6 @@ def _said(path: Path, head: bytes) -> str:
             return f"a {name} file, convert it to JPEG or TIFF"
     suffix = path.suffix.lower()
     named = f"no {suffix[1:].upper()} file" if suffix in READABLE else "no image file"
-    if head.startswith(b"BM"):
-        return "a BMP file, convert it to PNG"
     if head.startswith(b"#?"):
         return "a Radiance picture, convert it to EXR"
     if _is_text(head):

@@ -220,9 +220,18 @@ def test_pictures_that_are_not_supported_name_the_cure(tmp_path: Path) -> None:
     Image.fromarray(picture()).quantize(16).save(tmp_path / "palette.tif")
     with pytest.raises(InputError, match=r"palette\.tif.*PALETTE"):
         read(tmp_path / "palette.tif")
+
+
+def test_bmp_colour_and_gray(tmp_path: Path) -> None:
     Image.fromarray(picture()).save(tmp_path / "a.bmp")
-    with pytest.raises(InputError, match=r"a\.bmp.*convert it to PNG"):
-        read(tmp_path / "a.bmp")
+    np.testing.assert_array_equal(read(tmp_path / "a.bmp").pixels.permute(1, 2, 0).numpy(), picture())
+    Image.fromarray(picture()[..., 0]).save(tmp_path / "gray.bmp")
+    gray = read(tmp_path / "gray.bmp")
+    assert gray.state.layout == "gray"
+    np.testing.assert_array_equal(gray.pixels[0].numpy(), picture()[..., 0])
+    (tmp_path / "cut.bmp").write_bytes((tmp_path / "a.bmp").read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"cut\.bmp.*damaged"):
+        read(tmp_path / "cut.bmp")
 
 
 def test_a_bracket_is_sorted_by_its_exposures(tmp_path: Path) -> None:
