@@ -49,6 +49,13 @@ def keep_freed_memory() -> None:
         mallopt(m_arena_max, 1)
 
 
+def release_freed_memory() -> None:
+    """Give what glibc keeps for reuse back to the system; between groups of strips, before a large image is stored."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)
+
+
 def describe() -> str:
     """The accelerators torch can use, in words."""
     if torch.cuda.is_available():

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from restorekit.device import release_freed_memory
 from restorekit.edge import bridge
 from restorekit.errors import Cancelled, InputError, PipelineError
 from restorekit.frame import Bracket, Frame
@@ -124,6 +125,7 @@ def _execute(
         _deliver(image, taps.get(-1, ()))
     index = 0
     while index < total:
+        release_freed_memory()
         step = steps[index]
         options.tell(step.id, index / total)
         stage = step.stage

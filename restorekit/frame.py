@@ -18,7 +18,7 @@ from restorekit.state import ImageState
 BayerPattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
 Matrix = NDArray[np.float64]
 
-STRIP_PIXELS = 3 << 16
+STRIP_PIXELS = 1 << 18
 """Pixels of a strip. Its few float planes then stay in the processor's cache."""
 
 

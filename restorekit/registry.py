@@ -41,7 +41,7 @@ def stage_class(name: str) -> type[Stage]:
     module, _, attribute = entry.target.partition(":")
     try:
         found: type[Stage] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever a foreign module raises while it is imported
         raise RestorekitError(f"stage '{name}' ({entry.target}) does not load: {error}") from error
     return found
 

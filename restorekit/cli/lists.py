@@ -97,7 +97,7 @@ def show_stage(name: str, as_json: Json = False) -> None:
             + (
                 ", ".join(f"{k} {v if isinstance(v, str) else ' or '.join(v)}" for k, v in axes.items()) or "any state"
                 if title == "takes" or axes
-                else f"{title}: as it came"
+                else "as it came"
             )
         )
     for title, facts in (("needs", spec.needs), ("adds", spec.adds)):

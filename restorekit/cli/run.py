@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -77,6 +78,7 @@ def run(
     ] = None,
 ) -> None:
     """Run a pipeline on files and folders."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: idle threads sleep instead of spinning
     from restorekit.jobs import plan as make_plan
     from restorekit.schema import load
 

@@ -80,19 +80,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def quantise(pixels: Tensor, bits: int) -> Tensor:
-    """Float pixels ``[C,H,W]``, 0..1, as integers of 8 or 16 bits, rounded; what is outside is clamped, NaN is 0.
-
-    The result is ``[C,H,W]`` over interleaved memory: ``permute(1, 2, 0)`` is contiguous. One pass over the
-    samples in the processor's vector units, where a chain of tensor operations takes several.
-    """
-    import cv2
+    """Float pixels ``[C,H,W]``, 0..1, as integers of 8 or 16 bits, rounded; what is outside is clamped, NaN is 0."""
     import torch
 
-    depth, largest = (cv2.CV_8U, 255.0) if bits == 8 else (cv2.CV_16U, 65535.0)
-    limited = pixels.detach().cpu().to(torch.float32).clamp(0.0, 1.0).numpy()
-    planes = [cv2.addWeighted(plane, largest, plane, 0.0, 0.0, dtype=depth) for plane in limited]
-    samples = cv2.merge(planes) if len(planes) > 1 else planes[0][..., None]
-    return torch.from_numpy(samples).permute(2, 0, 1)
+    kind, largest = (torch.uint8, 255.0) if bits == 8 else (torch.uint16, 65535.0)
+    return pixels.detach().cpu().clamp(0.0, 1.0).mul_(largest).round_().nan_to_num_(0.0).to(kind)
 
 
 def quantiser(spec: OutputSpec) -> Callable[[Tensor], Tensor]:

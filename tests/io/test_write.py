@@ -194,7 +194,7 @@ def test_the_same_frame_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_quantising_rounds_clamps_and_interleaves(bits: int) -> None:
+def test_quantising_rounds_and_clamps(bits: int) -> None:
     largest = 2**bits - 1
     codes = torch.arange(largest + 1, dtype=torch.float64)
     values = torch.cat((codes, codes[:-1] + 0.4, codes[1:] - 0.4)) / largest
@@ -202,7 +202,6 @@ def test_quantising_rounds_clamps_and_interleaves(bits: int) -> None:
     stored = quantise(pixels, bits)
     expected = torch.cat((codes, codes[:-1], codes[1:])).to(torch.int64)
     assert torch.equal(stored[1, 0].to(torch.int64), expected)
-    assert stored.permute(1, 2, 0).is_contiguous()
     odd = torch.tensor([-1.0, 2.0, float("inf"), -float("inf"), float("nan")]).reshape(1, 1, -1)
     assert quantise(odd, bits)[0, 0].tolist() == [0, largest, largest, 0, 0]
     assert odd[0, 0, 0] == -1.0, "the input is left alone"
