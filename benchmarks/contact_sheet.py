@@ -1,6 +1,6 @@
 """Many pictures on one sheet, each with its name.
 
-    python benchmarks/contact_sheet.py OUT.jpg PICTURE... [--columns 4] [--cell 360x260]
+python benchmarks/contact_sheet.py OUT.jpg PICTURE... [--columns 4] [--cell 360x260]
 """
 
 from __future__ import annotations

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from restorekit import stages as stages
+    from restorekit.errors import RestorekitError as RestorekitError
     from restorekit.frame import Bracket as Bracket
     from restorekit.frame import Camera as Camera
     from restorekit.frame import Exposure as Exposure
     from restorekit.frame import Frame as Frame
+    from restorekit.io.formats import OutputSpec as OutputSpec
+    from restorekit.io.raw import Headerless as Headerless
     from restorekit.io.read import read as read
     from restorekit.io.read import read_bracket as read_bracket
     from restorekit.io.write import write as write
+    from restorekit.pipeline import InputSpec as InputSpec
     from restorekit.pipeline import Pipeline as Pipeline
     from restorekit.state import ImageState as ImageState
 
@@ -31,8 +35,12 @@ _PUBLIC = {
     "Camera": "frame",
     "Exposure": "frame",
     "Frame": "frame",
+    "Headerless": "io",
     "ImageState": "state",
+    "InputSpec": "pipeline",
+    "OutputSpec": "io",
     "Pipeline": "pipeline",
+    "RestorekitError": "errors",
     "read": "io",
     "read_bracket": "io",
     "write": "io",

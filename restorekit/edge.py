@@ -44,7 +44,7 @@ def bridge(have: ImageState, want: ImageState, name: str) -> tuple[Step, ...]:
             f"{name}: the pipeline starts from {want.reference}-referred images, "
             f"this is {have.reference}-referred; {cure}"
         )
-    stages += _recolor(state, want)
+    stages += _recolor(state, want, name)
     return tuple(Step(f"edge.{stage.spec.name}", stage) for stage in stages)
 
 
@@ -68,11 +68,13 @@ def _develop(want: ImageState) -> list[Stage]:
     return [*stages, Filmic()] if want.reference == "display" else stages
 
 
-def _recolor(have: ImageState, want: ImageState) -> list[Stage]:
+def _recolor(have: ImageState, want: ImageState, name: str) -> list[Stage]:
     """Layout, primaries and transfer within one reference."""
     from restorekit.stages.color import Convert, Decode, Encode, ToRgb
 
     stages: list[Stage] = []
+    if have.layout == "rgb" and want.layout == "gray":
+        raise InputError(f"{name}: the pipeline takes gray images, this one has colours; declare layout: rgb")
     if have.layout == "gray" and want.layout == "rgb":
         stages.append(ToRgb())
     if (have.transfer, have.primaries) == (want.transfer, want.primaries):

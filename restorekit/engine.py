@@ -12,7 +12,7 @@ from torch import Tensor
 
 from restorekit.device import release_freed_memory
 from restorekit.edge import bridge
-from restorekit.errors import Cancelled, InputError, PipelineError
+from restorekit.errors import Cancelled, InputError
 from restorekit.frame import Bracket, Frame
 from restorekit.io.formats import OutputSpec
 from restorekit.pipeline import Pipeline, Step, fold, tap_index
@@ -49,15 +49,15 @@ class Run:
 
 
 def process(pipeline: Pipeline, image: Frame | Bracket, options: Run | None = None) -> Frame:
-    """The float32 frame after the last stage of a pipeline.
+    """The float32 frame after the last stage of a pipeline, upright.
 
-    Raises InputError, StageError or PipelineError when the image does not fit.
+    Raises InputError or StageError when the image does not fit.
     """
     steps = plan(pipeline, image)
     result = _execute(steps, [image], {}, options or Run(), keep_result=True)
     if isinstance(result, Bracket):
-        raise PipelineError(pipeline.source, ())
-    return result
+        raise InputError(f"{result.reference.name}: pipeline {pipeline.name} ends with a bracket; add fusion.mertens")
+    return result.as_float().upright()
 
 
 def render(

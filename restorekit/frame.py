@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -194,8 +194,16 @@ class Frame:
         self.__dict__.update(state, pixels=torch.from_numpy(state["pixels"]), alpha=alpha, masks=masks)
 
     def __post_init__(self) -> None:
-        if self.pixels.ndim != 3:
-            raise InputError(f"a frame's pixels are [C,H,W], got shape {tuple(self.pixels.shape)}")
+        if not isinstance(self.pixels, Tensor):
+            raise InputError(
+                f"a frame's pixels are a torch tensor, got {type(self.pixels).__name__}; use torch.as_tensor"
+            )
+        channels = 3 if self.state.layout == "rgb" else 1
+        if self.pixels.ndim != 3 or self.pixels.shape[0] != channels or 0 in self.pixels.shape:
+            shape = tuple(self.pixels.shape)
+            raise InputError(
+                f"a {self.state.layout} frame's pixels are [{channels},H,W] and not empty, got shape {shape}"
+            )
 
     @property
     def height(self) -> int:
@@ -219,11 +227,10 @@ class Frame:
         return self if note in self.notes else replace(self, notes=(*self.notes, note))
 
     def as_float(self) -> Frame:
-        """This frame with float32 pixels: integers become 0..1, digital numbers stay as they are."""
-        if self.pixels.dtype == torch.float32:
-            return self
+        """This frame with float32 pixels and alpha: integers become 0..1, digital numbers stay as they are."""
+        alpha = None if self.alpha is None else to_float(self.alpha)
         pixels = to_float(self.pixels, digital_numbers=self.state.reference == "sensor")
-        return replace(self, pixels=pixels)
+        return self if pixels is self.pixels and alpha is self.alpha else replace(self, pixels=pixels, alpha=alpha)
 
     def planes(self, apply: Callable[[Tensor], Tensor]) -> Frame:
         """This frame with a geometric operation applied to pixels, alpha and masks alike."""
@@ -269,16 +276,21 @@ class Frame:
 
         Raises InputError for a wrong shape, an unknown pattern or a white level not above black.
         """
-        plane = torch.as_tensor(mosaic)
+        if not isinstance(mosaic, Tensor):
+            native = np.asarray(mosaic)
+            mosaic = torch.from_numpy(np.array(native, dtype=native.dtype.newbyteorder("="), order="C"))
+        plane = mosaic
         if plane.ndim != 2:
             raise InputError(f"a bayer mosaic is [H,W], got shape {tuple(plane.shape)}")
-        if sorted(pattern) != ["B", "G", "G", "R"] or pattern[0] == pattern[3] != "G":
+        if pattern not in get_args(BayerPattern):
             raise InputError(f"bayer pattern {pattern!r} is none of RGGB, BGGR, GRBG, GBRG")
         levels = np.asarray(black, dtype=np.float32).reshape(-1)
         if levels.size not in (1, 4):
             raise InputError(f"black is one level or four, got {levels.size}")
         if not white > levels.max():
             raise InputError(f"white level {white} is not above black level {levels.max()}")
+        if neutral is not None and not (np.isfinite(neutral).all() and min(neutral) > 0):
+            raise InputError(f"neutral {neutral} is not three positive numbers, the camera RGB of a white surface")
         cell = levels.reshape(1, 1, 1) if levels.size == 1 else levels.reshape(2, 2, 1)
         base = camera or Camera()
         return Frame(
@@ -314,6 +326,8 @@ class Bracket:
         Raises InputError when there is one frame only, when sizes or states differ, or when
         ``ev`` has another length.
         """
+        if not frames:
+            raise InputError("a bracket needs at least two frames, got none")
         first = frames[0]
         if len(frames) < 2:
             raise InputError(

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from restorekit.errors import InputError, RestorekitError
-from restorekit.io.brackets import Grouping, group_brackets
+from restorekit.io.brackets import Grouping, group_brackets, name_order
 from restorekit.io.formats import FORMATS, OutputSpec, format_of_path
 from restorekit.io.read import READABLE
-from restorekit.pipeline import Pipeline
+from restorekit.journal import Journal, stamp
+from restorekit.pipeline import Pipeline, output_problems
 
 Existing = Literal["skip", "overwrite", "rename", "error"]
 Action = Literal["run", "up to date", "kept"]
 
-STATE_FOLDER = ".restorekit"
-JOURNAL = "journal.jsonl"
+FOREIGN = frozenset((".heic", ".heif", ".avif", ".jxl", ".gif", ".jp2", ".hdr", ".psd"))
+"""Extensions of pictures that are neither read nor written."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,25 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run will do. ``folder`` is where outputs go; ``problems`` name inputs that cannot be used."""
+    """Everything a run will do. ``folder`` is where outputs go; ``problems`` name inputs that cannot be used.
+
+    ``single_file`` is true where the output was named as one file, not as a folder.
+    """
 
     jobs: tuple[Job, ...]
     folder: Path
     outputs: tuple[OutputSpec, ...]
-    journal: Path | None
+    journal: Journal
     problems: tuple[str, ...] = ()
+    single_file: bool = False
+
+    def remove_leftovers(self) -> int:
+        """Remove what a killed run left half-written; how many files that were."""
+        parts = [path.with_name(path.name + ".part") for job in self.jobs for path in job.outputs]
+        found = [part for part in parts if part.exists()]
+        for part in found:
+            part.unlink()
+        return len(found)
 
 
 def plan(
@@ -64,38 +77,71 @@ def plan(
 
     ``salt`` joins the key of every job: settings of the run that change results.
 
-    Raises InputError when an input does not exist or nothing readable was found, and
-    RestorekitError when an output would overwrite an input or exists under ``existing="error"``.
+    Raises InputError when an input does not exist or nothing readable was found, PipelineError when the
+    states of the pipeline do not fit, and RestorekitError when an output cannot hold its state, would overwrite an
+    input, or exists under ``existing="error"``.
     """
     single = _single_file(inputs, output)
     outputs = _specs_for_file(pipeline, output) if single else pipeline.outputs
+    _check(pipeline, outputs, output)
     folder = output.parent if single else output
-    sources, problems = _sources(pipeline, inputs, folder, grouping, recursive)
+    journal = Journal(folder)
+    sources, problems = _sources(pipeline, inputs, journal, grouping, recursive)
     if not sources and not problems:
         names = ", ".join(str(path) for path in inputs)
         where = "" if recursive else " (subfolders only with --recursive)"
         raise InputError(f"{names}: no readable image found{where}; readable are {', '.join(sorted(READABLE))}")
     if single and len(sources) > 1:
         raise RestorekitError(f"{output}: is one file, but {len(sources)} pictures would be made; name a folder")
-    journal = None if single else folder / STATE_FOLDER / JOURNAL
-    known = read_journal(journal) if journal else {}
     used: set[Path] = set()
     jobs: list[Job] = []
     touched = {path.resolve() for paths, _ in sources for path in paths}
+    settings = repr((pipeline.fingerprint, salt, [(path, stamp(path)) for path in _files_of(pipeline)]))
     for paths, relative in sources:
         wanted = (output,) if single else _names(outputs, folder, relative, paths, used)
-        used |= set(wanted)
         clash = [path for path in wanted if path.resolve() in touched]
         if clash:
             raise RestorekitError(f"{clash[0]}: the output would overwrite its input; name another output folder")
-        key = _key(pipeline, paths, salt)
-        jobs.append(_decide(Job(tuple(paths), wanted, key), known, existing, folder))
-    return Plan(tuple(jobs), folder, tuple(outputs), journal, tuple(problems))
+        job = _decide(Job(tuple(paths), wanted, _key(settings, paths)), journal, existing, used)
+        used |= set(job.outputs)
+        jobs.append(job)
+    return Plan(tuple(jobs), folder, tuple(outputs), journal, tuple(problems), single)
 
 
 def _single_file(inputs: Sequence[Path], output: Path) -> bool:
     """Whether the output is one named file: a known extension, and no folder of that name."""
-    return format_of_path(output) is not None and not output.is_dir() and not any(path.is_dir() for path in inputs)
+    if output.is_dir():
+        return False
+    if format_of_path(output) is None:
+        if output.suffix.lower() in READABLE | FOREIGN:
+            raise RestorekitError(f"{output}: cannot be written as {output.suffix}; written are {', '.join(FORMATS)}")
+        return False
+    folder = next((path for path in inputs if path.is_dir()), None)
+    if folder is not None:
+        raise RestorekitError(
+            f"{output}: is one file, but the input {folder} is a folder; name a folder for the output"
+        )
+    return True
+
+
+def _check(pipeline: Pipeline, outputs: Sequence[OutputSpec], output: Path) -> None:
+    """Refuse before any work what parameters set later, or the extension of the output, have made impossible."""
+    states = pipeline.states()
+    ids = [step.id for step in pipeline.steps]
+    for spec in outputs if states else ():
+        for message in output_problems(spec, ids, states):
+            raise RestorekitError(f"{output}: {message.removeprefix('output: ')}")
+
+
+def _files_of(pipeline: Pipeline) -> Iterator[Path]:
+    """The files that stages are given as parameters."""
+    for step in pipeline.steps:
+        for field in dataclasses.fields(step.stage):  # type: ignore[arg-type]
+            value = getattr(step.stage, field.name)
+            if isinstance(value, Path):
+                if not value.is_file():
+                    raise InputError(f"{value}: no such file (parameter {field.name} of {step.id})")
+                yield value
 
 
 def _specs_for_file(pipeline: Pipeline, output: Path) -> tuple[OutputSpec, ...]:
@@ -107,7 +153,7 @@ def _specs_for_file(pipeline: Pipeline, output: Path) -> tuple[OutputSpec, ...]:
 
 
 def _sources(
-    pipeline: Pipeline, inputs: Sequence[Path], folder: Path, grouping: Grouping | None, recursive: bool
+    pipeline: Pipeline, inputs: Sequence[Path], journal: Journal, grouping: Grouping | None, recursive: bool
 ) -> tuple[list[tuple[tuple[Path, ...], Path]], list[str]]:
     """Groups of files that make one picture each, with their name relative to the output folder."""
     brackets = pipeline.input is not None and pipeline.input.state.frames != "single"
@@ -119,9 +165,10 @@ def _sources(
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
         if path.is_file():
-            loose.append(path)
+            if path.resolve() not in {other.resolve() for other in loose}:
+                loose.append(path)
             continue
-        for files, where in _folders(path, folder, recursive, brackets):
+        for files, where in _folders(path, journal, recursive, brackets):
             if not brackets:
                 found += [((file,), where / file.stem) for file in files]
                 continue
@@ -145,21 +192,31 @@ def _grouped(
     named: list[tuple[tuple[Path, ...], Path]] = []
     for group in groups:
         alone = len(groups) == 1 and where != Path()
-        named.append((group, where.parent / where.name if alone else where / min(group).stem))
+        members = tuple(sorted(group, key=name_order))
+        named.append((members, where.parent / where.name if alone else where / members[0].stem))
     return named
 
 
-def _folders(root: Path, output: Path, recursive: bool, brackets: bool) -> Iterable[tuple[list[Path], Path]]:
-    """The folders to look into, with their readable files: subfolders one level deep for brackets."""
+def _folders(root: Path, journal: Journal, recursive: bool, brackets: bool) -> Iterator[tuple[list[Path], Path]]:
+    """The folders to look into, with their readable files: subfolders one level deep for brackets.
+
+    The output folder below an input folder, and files that we made, are no inputs.
+    """
     pattern = "**/" if recursive else "*/"
     below = sorted(path for path in root.glob(pattern) if path.is_dir()) if recursive or brackets else []
-    skipped = output.resolve()
+    output = journal.folder.resolve()
     for folder in [root, *(path for path in below if path != root)]:
         parts = folder.relative_to(root).parts
-        if any(part.startswith(".") for part in parts) or (folder != root and folder.resolve() == skipped):
+        made = folder != root and output in (folder.resolve(), *folder.resolve().parents)
+        if (made and output not in (root.resolve(), *root.resolve().parents)) or any(p.startswith(".") for p in parts):
             continue
         files = sorted(
-            p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in READABLE and not p.name.startswith(".")
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in READABLE
+            and not path.name.startswith(".")
+            and path.is_file()
+            and journal.entry(path) is None
         )
         if files:
             yield files, folder.relative_to(root)
@@ -184,66 +241,40 @@ def _names(
     return wanted
 
 
-def _key(pipeline: Pipeline, paths: Sequence[Path], salt: str) -> str:
+def _key(settings: str, paths: Sequence[Path]) -> str:
     """What decides the bytes of an output: pipeline, settings, and the inputs' names, sizes and times."""
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(repr((pipeline.fingerprint, salt, stats)).encode()).hexdigest()[:16]
+    stats = [(path.name, stamp(path)) for path in paths]
+    return hashlib.sha256(repr((settings, stats)).encode()).hexdigest()[:16]
 
 
-def _decide(job: Job, known: Mapping[str, Mapping[str, Any]], existing: Existing, folder: Path) -> Job:
+def _decide(job: Job, journal: Journal, existing: Existing, used: set[Path]) -> Job:
     there = [path for path in job.outputs if path.exists()]
+    if existing == "rename" and (there or any(path in used for path in job.outputs)):
+        return replace(job, outputs=_free_names(job.outputs, used))
     if not there or existing == "overwrite":
         return job
     if existing == "error":
         raise RestorekitError(f"{there[0]}: exists already; choose --existing skip, overwrite or rename")
-    if existing == "rename":
-        return replace(job, outputs=_free_names(job.outputs))
-    entries = [known.get(str(path.relative_to(folder))) for path in job.outputs]
-    ours = [
-        entry
-        for path, entry in zip(job.outputs, entries, strict=True)
-        if entry and path.exists() and entry["stamp"] == stamp(path)
-    ]
-    if len(ours) == len(job.outputs) and all(entry["key"] == job.key for entry in ours):
-        return replace(job, action="up to date", why="made by the same pipeline from the same input")
-    if len(ours) == len(there):
-        return replace(
-            job, why="the pipeline or the input changed" if len(there) == len(job.outputs) else "an output is missing"
-        )
-    return replace(
-        job, action="kept", why="exists and was not made by this pipeline here; --existing overwrite replaces it"
-    )
+    entries = [entry for path in there if (entry := journal.entry(path)) is not None]
+    if len(entries) < len(there):
+        why = "exists and was not made by this pipeline here; --existing overwrite replaces it"
+        return replace(job, action="kept", why=why)
+    if any(entry.stamp is None for entry in entries):
+        return replace(job, why="it was not finished")
+    if any(entry.key != job.key for entry in entries):
+        return replace(job, why="the pipeline or the input changed")
+    if len(there) < len(job.outputs):
+        return replace(job, why="an output is missing")
+    return replace(job, action="up to date", why="made by the same pipeline from the same input")
 
 
-def _free_names(paths: Sequence[Path]) -> tuple[Path, ...]:
+def _free_names(paths: Sequence[Path], used: set[Path]) -> tuple[Path, ...]:
     number = 1
     while True:
         renamed = tuple(path.with_name(f"{path.stem}_{number}{path.suffix}") for path in paths)
-        if not any(path.exists() for path in renamed):
+        if not any(path.exists() or path in used for path in renamed):
             return renamed
         number += 1
-
-
-def stamp(path: Path) -> list[int]:
-    """Size and modification time, by which a file is known to be unchanged."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
-
-
-def read_journal(path: Path) -> dict[str, dict[str, Any]]:
-    """The last entry of every output; lines a killed run left half-written are passed over."""
-    entries: dict[str, dict[str, Any]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    for line in lines:
-        try:
-            entry = json.loads(line)
-            entries[entry["output"]] = entry
-        except (ValueError, KeyError, TypeError):
-            continue
-    return entries
 
 
 def formats_of(specs: Iterable[OutputSpec]) -> str:

@@ -34,7 +34,7 @@ def json_schema() -> dict[str, Any]:
         definitions[name] = schema
         needed = {
             "type": "object",
-            "properties": {name: {"$ref": f"#/$defs/{name}"}},
+            "properties": {name: {"anyOf": [{"$ref": f"#/$defs/{name}"}, {"type": "null"}]}},
             "required": [name],
             "additionalProperties": False,
         }
@@ -44,6 +44,12 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"enum": list(SHORTHANDS)}, {"type": "object", "properties": axes, "additionalProperties": False}]
     }
     output = pydantic.TypeAdapter(OutputSpec).json_schema()
+    grouping = pydantic.TypeAdapter(Grouping).json_schema()
+    grouping["properties"]["by"]["anyOf"] = [
+        {"enum": ["auto", "folder"]},
+        {"type": "integer", "minimum": 2},
+        {"type": "string", "pattern": "^0*([2-9]|[1-9][0-9]+)$"},
+    ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "restorekit pipeline",
@@ -61,7 +67,7 @@ def json_schema() -> dict[str, Any]:
                 "properties": {
                     "state": state,
                     "frames": {"enum": list(AXES["frames"])},
-                    "group": pydantic.TypeAdapter(Grouping).json_schema(),
+                    "group": grouping,
                     "headerless": pydantic.TypeAdapter(Headerless).json_schema(),
                 },
             },
@@ -73,17 +79,23 @@ def json_schema() -> dict[str, Any]:
 
 
 def describe(stage: type[Stage]) -> Iterator[dict[str, Any]]:
-    """The parameters of a stage as rows: name, type, default, range, unit, doc."""
+    """The parameters of a stage as rows: name, type, default, range, unit, doc.
+
+    ``exclusive`` tells that a value must lie above ``minimum`` and may not be it.
+    """
     schema = pydantic.TypeAdapter(stage).json_schema()
     for name, item in schema.get("properties", {}).items():
-        kinds = [option.get("type", "") for option in item.get("anyOf", [item])]
+        options = item.get("anyOf", [item])
+        kinds = [option.get("type", "") for option in options]
+        limits = {key: value for option in options for key, value in option.items()}
         yield {
             "name": name,
             "type": " or ".join(kind for kind in kinds if kind) or "choice",
-            "choices": item.get("enum", []),
+            "choices": limits.get("enum", []),
             "default": item.get("default"),
-            "minimum": item.get("minimum", item.get("exclusiveMinimum")),
-            "maximum": item.get("maximum"),
+            "minimum": limits.get("minimum", limits.get("exclusiveMinimum")),
+            "exclusive": "exclusiveMinimum" in limits,
+            "maximum": limits.get("maximum"),
             "unit": item.get("unit", ""),
             "doc": item.get("description", ""),
         }

@@ -113,7 +113,9 @@ class Pipeline:
             return ()
         found = fold(begin, [step.stage for step in self.steps])
         if found.problems:
-            problems = tuple(Problem(message, index + 1) for index, message in found.problems)
+            problems = tuple(
+                Problem(f"stage {index + 1}, {self.steps[index].id}: {message}") for index, message in found.problems
+            )
             raise PipelineError(self.source, problems)
         return found.states
 
@@ -122,7 +124,7 @@ class Pipeline:
         """A hash of everything that decides the result: stages, parameters, outputs, version."""
         from restorekit import __version__
 
-        content = {"version": __version__, **self.as_dict()}
+        content = {**self.as_dict(), "version": __version__, "name": "", "summary": ""}
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, Any]:
@@ -228,6 +230,8 @@ def parameter_problems(stage: type[Stage], params: Mapping[str, Any]) -> Iterato
 def _numbered(steps: Sequence[Step | Stage]) -> Iterator[Step]:
     taken: dict[str, int] = {}
     for step in steps:
+        if not isinstance(step, Step | Stage):
+            raise TypeError(f"a pipeline is made of stages, got {step!r}; call the stage's class: Decode()")
         made = step if isinstance(step, Step) else Step(step.spec.name, step)
         count = taken[made.id] = taken.get(made.id, 0) + 1
         yield made if count == 1 else Step(f"{made.id}_{count}", made.stage)

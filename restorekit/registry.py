@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
@@ -40,9 +41,17 @@ def stage_class(name: str) -> type[Stage]:
         raise RestorekitError(f"unknown stage '{name}'{did_you_mean(name, stage_entries())}")
     module, _, attribute = entry.target.partition(":")
     try:
-        found: type[Stage] = getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever a foreign module raises while it is imported
         raise RestorekitError(f"stage '{name}' ({entry.target}) does not load: {error}") from error
+    from restorekit.stage import Stage
+
+    if not (isinstance(found, type) and issubclass(found, Stage) and is_dataclass(found)):
+        raise RestorekitError(f"stage '{name}' ({entry.target}) is no Stage with the parameters decorator")
+    if found.spec.name != name:
+        raise RestorekitError(
+            f"stage '{name}' ({entry.target}) calls itself '{found.spec.name}'; the names must be equal"
+        )
     return found
 
 

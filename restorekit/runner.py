@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +18,9 @@ from restorekit.engine import Progress, Run, render
 from restorekit.errors import InputError, OutputError, RestorekitError
 from restorekit.frame import Bracket, Exposure, Frame, Metadata
 from restorekit.io import read, write
-from restorekit.io.formats import OutputSpec
+from restorekit.io.formats import OutputSpec, losses
 from restorekit.io.write import quantiser
-from restorekit.jobs import Job, Plan, stamp
+from restorekit.jobs import Job, Plan
 from restorekit.pipeline import Pipeline
 from restorekit.report import JobReport, RunReport, peak_memory_mb
 
@@ -48,10 +47,11 @@ class Runner:
     """
 
     def __init__(self, pipeline: Pipeline, plan: Plan, options: RunOptions | None = None) -> None:
-        self.pipeline = pipeline
+        self.pipeline = replace_outputs(pipeline, plan.outputs)
         self.plan = plan
         self.options = options or RunOptions()
         self.report = RunReport(pipeline.name, pipeline.fingerprint, str(self.options.device))
+        self.removed_leftovers = 0
         self._pool: ProcessPoolExecutor | None = None
         self._prepare()
 
@@ -59,12 +59,8 @@ class Runner:
         """Make the output folder, and remove what a killed run left half-written."""
         try:
             self.plan.folder.mkdir(parents=True, exist_ok=True)
-            if self.plan.journal is not None:
-                self.plan.journal.parent.mkdir(exist_ok=True)
-                self.plan.journal.touch()
-            for job in self.plan.jobs:
-                for path in job.outputs:
-                    path.with_name(path.name + ".part").unlink(missing_ok=True)
+            self.plan.journal.open()
+            self.removed_leftovers = self.plan.remove_leftovers()
         except OSError as error:
             raise OutputError(
                 f"{self.plan.folder}: cannot write here ({error.strerror}); name another output folder"
@@ -128,27 +124,30 @@ class Runner:
         started = time.perf_counter()
         images: list[Frame | Bracket] = [self._read(job.inputs)]
         run.seconds["read"] = time.perf_counter() - started
-        pipeline = replace_outputs(self.pipeline, self.plan.outputs)
-        frames = render(pipeline, images, quantiser, run)
+        frames = render(self.pipeline, images, quantiser, run)
         started = time.perf_counter()
-        report.width, report.height = frames[0].width, frames[0].height
-        written: list[Path] = []
+        sideways = frames[0].metadata.orientation >= 5
+        report.width, report.height = (frames[0].width, frames[0].height)[:: -1 if sideways else 1]
         try:
-            while frames:
-                index = len(written)
+            for spec, path in zip(self.pipeline.outputs, job.outputs, strict=True):
                 frame = frames.pop(0)
-                report.warnings += [note for note in frame.notes if note not in report.warnings]
-                if self.options.privacy == "strip":
-                    kept = Metadata(icc=frame.metadata.icc, orientation=frame.metadata.orientation)
-                    frame = replace(frame, metadata=kept, exposure=Exposure())
-                job.outputs[index].parent.mkdir(parents=True, exist_ok=True)
-                write(frame, job.outputs[index], pipeline.outputs[index])
-                written.append(job.outputs[index])
+                notes = (*frame.notes, *losses(spec, frame.alpha is not None))
+                report.warnings += [note for note in notes if note not in report.warnings]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.plan.journal.begin(path, job.key)
+                write(self._private(frame), path, spec)
+                self.plan.journal.finish(path, job.key)
         except OSError as error:
-            raise OutputError(f"{job.outputs[len(written)]}: cannot be written ({error.strerror or error})") from error
+            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
         run.seconds["write"] = time.perf_counter() - started
         report.seconds = {step: round(spent, 4) for step, spent in run.seconds.items()}
-        self._note(job)
+
+    def _private(self, frame: Frame) -> Frame:
+        """The frame without what ``privacy="strip"`` leaves out."""
+        if self.options.privacy == "keep":
+            return frame
+        kept = Metadata(icc=frame.metadata.icc, orientation=frame.metadata.orientation)
+        return replace(frame, metadata=kept, exposure=Exposure())
 
     def _read(self, paths: Sequence[Path]) -> Frame | Bracket:
         headerless = self.pipeline.input.headerless if self.pipeline.input else None
@@ -169,16 +168,6 @@ class Runner:
         except BrokenProcessPool:
             self._pool = None
             raise InputError(f"{path}: the decoder crashed on this file; it is damaged or of an unknown kind") from None
-
-    def _note(self, job: Job) -> None:
-        if self.plan.journal is None:
-            return
-        lines = [
-            json.dumps({"output": str(path.relative_to(self.plan.folder)), "key": job.key, "stamp": stamp(path)})
-            for path in job.outputs
-        ]
-        with self.plan.journal.open("a", encoding="utf-8") as journal:
-            journal.write("\n".join(lines) + "\n")
 
 
 def _job_report(job: Job) -> JobReport:

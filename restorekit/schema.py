@@ -126,14 +126,24 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             items = tuple(self.locate(item) for item in node.value)
             return _Located([item.value for item in items], place, items=items)
-        return _Located(_scalar(node), place)
+        try:
+            return _Located(_scalar(node), place)
+        except (yaml.YAMLError, ValueError):
+            self.complain(f"'{str(node.value)[:40]}' is no plain value; put text in quotes", place)
+            return _Located(None, place)
 
     def pipeline(self, root: _Located) -> Pipeline | None:
         if not isinstance(root.value, dict):
             self.complain("a pipeline is a mapping with 'restorekit: 1' and 'stages'", root.place)
             return None
         self._known_keys(root, TOP_KEYS, "pipeline")
-        if root.value.get("restorekit") != VERSION:
+        version = root.value.get("restorekit")
+        if version is not None and (type(version) is not int or version != VERSION):
+            self.complain(
+                f"version {version!r} of the pipeline format is not known; write restorekit: {VERSION}",
+                root.keys["restorekit"],
+            )
+        elif version is None:
             self.complain(
                 f"'restorekit: {VERSION}' is missing: the version of the pipeline format",
                 root.keys.get("restorekit", (1, 1)),
@@ -325,11 +335,12 @@ class _Reader:
         found = fold(spec.state, [stage for _, stage in steps])
         for index, message in found.problems:
             self.complain(message, places[index])
-        if any(stage is None for _, stage in steps):
-            return
         ids = [ident for ident, _ in steps]
         fallback = root.keys.get("stages", (1, 1))
+        unknown = any(stage is None for _, stage in steps)
         for output, place in outputs:
+            if unknown and (output.from_ is None or output.from_ in ids):
+                continue  # the state there is not known
             for message in output_problems(output, ids, found.states):
                 self.complain(message, place if "output" in root.keys else fallback)
 

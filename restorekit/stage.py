@@ -158,8 +158,18 @@ class BracketStage(Stage):
 
 
 def run(stage: Stage, frame: Frame) -> Frame:
-    """Apply a stage to a checked, measured frame and stamp the state it emits."""
+    """Apply a stage to a checked, measured frame and stamp the state it emits.
+
+    Raises StageError when the stage gives something else than it promises.
+    """
     result = stage.apply(frame)
+    if not isinstance(result, Frame):
+        raise StageError(f"stage {stage.spec.name} gave {type(result).__name__} instead of a frame; mend its apply")
+    moved = (result.height, result.width) != (frame.height, frame.width)
+    if moved and stage.reach().kind != "global":
+        raise StageError(
+            f"stage {stage.spec.name} changed the size of its frame; only stages whose reach is GLOBAL may"
+        )
     return replace(result, state=stage.emits(frame.state))
 
 
@@ -173,8 +183,8 @@ CURES: Mapping[str, Callable[[str, str], str]] = {
         ("scene", "display"): "add a tone-mapping stage (tone.filmic, tone.reinhard) before it",
         ("display", "scene"): "move it before the tone-mapping stage",
     }.get((have, want), "move it to where the pipeline is in that state"),
-    "layout": lambda have, want: (
-        "add raw.demosaic before it" if have in ("bayer", "xtrans") else "move it before raw.demosaic"
+    "layout": lambda have, want: {"bayer": "add raw.demosaic before it", "xtrans": "add raw.demosaic before it"}.get(
+        have, "add color.to_rgb before it" if (have, want) == ("gray", "rgb") else "move it before raw.demosaic"
     ),
     "transfer": lambda have, want: (
         "add color.decode before it" if want == "linear" else "take it out, or add color.encode before it"

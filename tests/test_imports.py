@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stage", "strips", "tiling", "device"),
     ("architectures", "zoo", "stages", "metrics"),
     ("registry", "pipeline", "schema", "json_schema", "edge", "engine", "testing"),
-    ("jobs", "runner", "report", "camera", "data", "train"),
+    ("journal", "jobs", "runner", "report", "camera", "data", "train"),
     ("cli", "web"),
     ("__init__", "__main__"),
 )

@@ -20,7 +20,7 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
-from restorekit.frame import BayerPattern, Calibration, Camera, Frame
+from restorekit.frame import BayerPattern, Calibration, Camera, Frame, Metadata
 from restorekit.io.dng import write_dng
 from restorekit.jobs import plan
 from restorekit.pipeline import Pipeline
@@ -101,12 +101,12 @@ def xyz(xy: tuple[float, float]) -> Array:
 def rec2020_to_xyz() -> Array:
     """SMPTE RP 177 for the primaries and white of ITU-R BT.2020."""
     columns = np.stack([xyz((x, y)) for x, y in REC2020_XY], axis=1)
-    scale: Array = np.linalg.solve(columns, xyz(D65_XY))
-    return columns * scale
+    return np.asarray(columns * np.linalg.solve(columns, xyz(D65_XY)), np.float64)
 
 
 def bradford(source: Array, target: Array) -> Array:
-    return np.linalg.inv(BRADFORD) @ np.diag(BRADFORD @ target / (BRADFORD @ source)) @ BRADFORD
+    gains = np.diag(BRADFORD @ target / (BRADFORD @ source))
+    return np.asarray(np.linalg.inv(BRADFORD) @ gains @ BRADFORD, np.float64)
 
 
 def at_light(warm: Array, cool: Array) -> Array:
@@ -150,6 +150,7 @@ def record(
     deltas: bool = False,
     changed: Callable[[Camera], Camera] = lambda camera: camera,
     said: BayerPattern | None = None,
+    orientation: int = 1,
 ) -> Path:
     """A DNG of the scene; ``changed`` and ``said`` make the file tell something else than what was recorded."""
     to_camera, neutral = sensor_of_radiance(model)
@@ -171,7 +172,7 @@ def record(
     frame = Frame.from_bayer(
         numbers, pattern=said or pattern, black=BLACK, white=WHITE, neutral=(red, green, blue), camera=changed(camera)
     )
-    write_dng(path, frame)
+    write_dng(path, replace(frame, metadata=Metadata(orientation=orientation)))
     return path
 
 
@@ -191,9 +192,9 @@ def developed(source: Path) -> Array:
         return np.asarray(file.channels()["RGB"].pixels, np.float64)
 
 
-def errors(found: Array) -> tuple[float, float]:
+def errors(found: Array, truth: Array | None = None) -> tuple[float, float]:
     """Mean angle in degrees and PSNR in dB against the true radiance, without any rescaling."""
-    truth = radiance()
+    truth = radiance() if truth is None else truth
     assert found.shape == truth.shape
     cosine = (found * truth).sum(2) / (np.linalg.norm(found, axis=2) * np.linalg.norm(truth, axis=2))
     angle = np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean()
@@ -216,6 +217,25 @@ def test_radiance_comes_back(pattern: BayerPattern, model: Model, tmp_path: Path
 @pytest.mark.parametrize("pattern", PHASES)
 def test_radiance_comes_back_from_uneven_rows_and_columns(pattern: BayerPattern, tmp_path: Path) -> None:
     assert passes(developed(record(tmp_path / "scene.dng", pattern, FULL, deltas=True)))
+
+
+UPRIGHT: dict[int, Callable[[Array], Array]] = {
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda stored: np.rot90(stored),
+}
+"""What to do with stored rows and columns for each TIFF 6.0 Orientation: 6 is a quarter turn clockwise."""
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_turned_camera_gives_an_upright_scene(orientation: int, tmp_path: Path) -> None:
+    found = developed(record(tmp_path / "scene.dng", "GRBG", FULL, orientation=orientation))
+    angle, psnr = errors(found, UPRIGHT[orientation](radiance()))
+    assert angle <= ANGLE_DEG and psnr >= PSNR_DB
 
 
 def flat_error(found: Array) -> float:

@@ -20,6 +20,7 @@ from restorekit.pipeline import Pipeline
 from restorekit.report import RunReport
 from restorekit.runner import Runner, RunOptions
 from restorekit.schema import parse
+from restorekit.stages.raw import HotPixels
 
 PIPE = """\
 restorekit: 1
@@ -263,3 +264,102 @@ def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
     for path in (tmp_path / "out").glob("*.jpg"):
         with Image.open(path) as image:
             image.load()
+
+
+TWO = PIPE.replace("output: {format: png}", "output: [{format: png}, {format: tiff, bits: 16}]")
+
+
+def test_a_second_output_that_failed_is_made_by_the_rerun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(tmp_path / "in" / "a.png")
+    real = os.fsync
+    calls = iter((None, OSError(28, "No space left on device")))
+
+    def full_later(handle: int) -> None:
+        error = next(calls, None)
+        if error is not None:
+            raise error
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full_later)
+    assert statuses(go(tmp_path / "in", tmp_path / "out", TWO)) == {"a.png": "failed"}
+    assert (tmp_path / "out" / "a.png").exists() and not (tmp_path / "out" / "a.tif").exists()
+    assert statuses(go(tmp_path / "in", tmp_path / "out", TWO)) == {"a.png": "done"}
+    assert (tmp_path / "out" / "a.tif").exists()
+    assert statuses(go(tmp_path / "in", tmp_path / "out", TWO)) == {"a.png": "up to date"}
+
+
+def test_a_run_killed_before_its_last_note_is_remade(tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a.png")
+    go(tmp_path / "in", tmp_path / "out")
+    journal = tmp_path / "out" / ".restorekit" / "journal.jsonl"
+    begun, finished = journal.read_text().splitlines()
+    journal.write_text(f"{begun}\n{finished[:20]}")
+    report = go(tmp_path / "in", tmp_path / "out")
+    assert statuses(report) == {"a.png": "done"}
+
+
+def test_a_single_output_file_is_remade_when_the_pipeline_changes(tmp_path: Path) -> None:
+    source = photo(tmp_path / "a.png")
+    target = tmp_path / "result" / "b.png"
+    assert go(source, target).jobs[0].status == "done"
+    first = target.read_bytes()
+    assert go(source, target).jobs[0].status == "up to date"
+    assert go(source, target, PIPE.replace("0.3", "0.6")).jobs[0].status == "done"
+    assert target.read_bytes() != first
+
+
+def test_renamed_outputs_do_not_meet(tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a.png", seed=1)
+    photo(tmp_path / "in" / "a_1.png", seed=2)
+    photo(tmp_path / "out" / "a.png", seed=3)
+    report = go(tmp_path / "in", tmp_path / "out", existing="rename")
+    names = [Path(job.outputs[0]).name for job in report.jobs]
+    assert len(set(names)) == 2 and "a.png" not in names and report.exit_code == 0
+
+
+def test_a_changed_file_parameter_makes_outputs_stale(tmp_path: Path) -> None:
+    source = photo(tmp_path / "a.png")
+    pixels = tmp_path / "bad.txt"
+    pixels.write_text("1 1\n")
+    keys = []
+    for content in ("1 1\n", "1 1\n2 2\n"):
+        pixels.write_text(content)
+        pipeline = Pipeline([HotPixels(bad_pixels=pixels)])
+        keys.append(plan(pipeline, [source], tmp_path / "out").jobs[0].key)
+    assert keys[0] != keys[1]
+    pixels.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        plan(pipeline, [source], tmp_path / "out")
+
+
+def test_our_own_outputs_are_no_inputs(tmp_path: Path) -> None:
+    photo(tmp_path / "same" / "a.png")
+    text = PIPE.replace("png", "jpeg")
+    assert statuses(go(tmp_path / "same", tmp_path / "same", text)) == {"a.png": "done"}
+    assert statuses(go(tmp_path / "same", tmp_path / "same", text)) == {"a.png": "up to date"}
+    photo(tmp_path / "rec" / "sub" / "a.png")
+    for status in ("done", "up to date"):
+        assert statuses(go(tmp_path / "rec", tmp_path / "rec" / "out", recursive=True)) == {"a.png": status}
+
+
+def test_outputs_that_cannot_be_are_refused_before_any_work(tmp_path: Path) -> None:
+    source = photo(tmp_path / "a.png")
+    for output, says in ((tmp_path / "b.webp", "webp"), (tmp_path / "b.exr", "linear")):
+        with pytest.raises(RestorekitError, match=says):
+            go(source, output)
+    with pytest.raises(RestorekitError, match="name a folder"):
+        go(tmp_path, tmp_path / "b.jpg")
+    pipe = Pipeline.load("photo-enhance").set("color.encode", to="pq")
+    with pytest.raises(RestorekitError, match="jpeg"):
+        plan(pipe, [source], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bracket_keeps_file_order_for_given_exposures(tmp_path: Path) -> None:
+    for index, time_s in enumerate((0.01, 0.0025, 0.04)):
+        exif = Image.Exif()
+        exif.get_ifd(34665)[33434] = time_s
+        (tmp_path / "in" / "s").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (40 * index, 90, 90)).save(tmp_path / "in" / "s" / f"{index}.jpg", exif=exif)
+    (job,) = plan(Pipeline.load("bracket-fusion"), [tmp_path / "in"], tmp_path / "out").jobs
+    assert [path.name for path in job.inputs] == ["0.jpg", "1.jpg", "2.jpg"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import pydantic
 import pytest
 import yaml
 
 from restorekit.errors import PipelineError, RestorekitError
-from restorekit.json_schema import json_schema
+from restorekit.json_schema import describe, json_schema
 from restorekit.pipeline import Pipeline
 from restorekit.registry import stage_class, stage_entries
 from restorekit.schema import parse, shipped
@@ -161,6 +162,10 @@ def test_outputs_are_checked(output: str, says: str) -> None:
         ("a: &x [1]\nb: *x\n", "aliases"),
         ("[" * 3000 + "]" * 3000, "nested too deeply"),
         ("restorekit: !!python/object/apply:os.system ['true']\n", "restorekit: 1"),
+        ("restorekit: 1\nname: !!python/object:os.system x\n", "no plain value"),
+        ("restorekit: 1\nname: !!int abc\n", "no plain value"),
+        ("restorekit: 1\nsummary: 2020-13-45\n", "no plain value"),
+        ("restorekit: true\n", "not known"),
     ],
 )
 def test_files_that_are_no_pipelines(text: str, says: str) -> None:
@@ -191,13 +196,52 @@ def test_setting_parameters() -> None:
 
 
 def test_the_json_schema_knows_every_stage_and_parameter() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     schema = json_schema()
     assert set(schema["$defs"]) == set(stage_entries())
     validator = jsonschema.Draft202012Validator(schema)
     for path in shipped().values():
         assert not list(validator.iter_errors(yaml.safe_load(path.read_text(encoding="utf-8"))))
     assert list(validator.iter_errors({**yaml.safe_load(GOOD), "stages": [{"tone.reinhard": {"kye": 1}}]}))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "good"),
+    [
+        ("{key: 0.2}", "", True),
+        ("{key: 0.2}", "null", True),
+        ("{key: 0.2}", "3", False),
+        ("scene-linear}", "scene-linear, group: {by: 3}}", True),
+        ("scene-linear}", 'scene-linear, group: {by: "3"}}', True),
+        ("scene-linear}", 'scene-linear, group: {by: "12"}}', True),
+        ("scene-linear}", "scene-linear, group: {by: folder}}", True),
+        ("scene-linear}", 'scene-linear, group: {by: "1"}}', False),
+        ("scene-linear}", "scene-linear, group: {by: 1}}", False),
+        ("scene-linear}", "scene-linear, group: {by: files}}", False),
+    ],
+)
+def test_the_json_schema_and_the_reader_agree(old: str, new: str, good: bool) -> None:
+    text = GOOD.replace(old, new)
+    validator = jsonschema.Draft202012Validator(json_schema())
+    assert validator.is_valid(yaml.safe_load(text)) == good
+    if good:
+        parse(text, "p.yaml")
+    else:
+        assert problems(text)
+
+
+def test_parameters_are_described_with_their_limits() -> None:
+    rows = {row["name"]: row for row in describe(stage_class("tone.reinhard"))}
+    assert (rows["key"]["minimum"], rows["key"]["exclusive"], rows["key"]["maximum"]) == (0, True, 2)
+    assert (rows["white"]["minimum"], rows["white"]["exclusive"], rows["white"]["type"]) == (0, True, "number or null")
+    rows = {row["name"]: row for row in describe(stage_class("tone.exposure"))}
+    assert (rows["ev"]["minimum"], rows["ev"]["exclusive"], rows["ev"]["maximum"]) == (-20, False, 20)
+    assert rows["mode"]["choices"] == ["fixed", "auto"] and rows["mode"]["minimum"] is None
+
+
+def test_mistakes_that_concern_several_parameters_are_reported() -> None:
+    text = GOOD.replace("- tone.reinhard: {key: 0.2}", "- geometry.resize: {long_edge: 5, scale: 2}\n  - tone.filmic")
+    (line,) = problems(text)
+    assert line.startswith("p.yaml:6:5: geometry.resize: the size is given in two ways")
 
 
 @pytest.mark.parametrize("name", sorted(stage_entries()))

@@ -54,3 +54,9 @@ def main() -> None:
     except RestorekitError as error:
         typer.echo(str(error), err=True)
         sys.exit(2)
+    except OSError as error:
+        typer.echo(f"{error.filename or 'restorekit'}: {error.strerror or error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(1)

@@ -23,4 +23,5 @@ def compare(
         print_json(result)
         return
     for name, value in result.items():
-        typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+        said = "equal" if value is None else f"{value:.4f}" if isinstance(value, float) else value
+        typer.echo(f"{name}: {said}")

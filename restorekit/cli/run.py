@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from enum import StrEnum
@@ -87,6 +88,11 @@ def run(
     pipe = load(pipeline)
     for text in assignments or []:
         pipe = assigned(pipe, text)
+    bracket = pipe.input is not None and pipe.input.state.frames != "single"
+    if (ev or group) and not bracket:
+        raise RestorekitError(
+            f"{'--ev' if ev else '--group'} is for brackets; pipeline {pipe.name} takes single images"
+        )
     offsets = _offsets(ev)
     plan = make_plan(
         pipe,
@@ -100,24 +106,22 @@ def run(
     if dry_run:
         show_plan(pipe, plan)
         raise typer.Exit(1 if plan.problems else 0)
-    if all(job.action != "run" for job in plan.jobs) and not plan.problems:
-        _nothing_to_do(plan)
-        return
-
     from restorekit import device as devices
     from restorekit.runner import Runner, RunOptions
 
     devices.keep_freed_memory()
     options = RunOptions(devices.choose(device), offsets, privacy.value, isolate, fail_fast)
     runner = Runner(pipe, plan, options)
+    if runner.removed_leftovers:
+        typer.echo(f"removed {runner.removed_leftovers} unfinished files of an earlier run", err=True)
     result = _follow(runner)
-    target = report or (plan.journal.parent.parent / "report.json" if plan.journal else None)
+    _summary(result)
+    target = report or (None if plan.single_file else plan.folder / "report.json")
     if target is not None:
         try:
             result.write(target)
         except OSError as error:
-            typer.echo(f"{target}: the report cannot be written ({error.strerror})", err=True)
-    _summary(result)
+            raise RestorekitError(f"{target}: the report cannot be written ({error.strerror})") from error
     raise typer.Exit(result.exit_code)
 
 
@@ -135,15 +139,18 @@ def assigned(pipe: Pipeline, text: str) -> Pipeline:
         return pipe.set(stage, **{name: yaml.safe_load(value)})
     except PipelineError as error:
         raise RestorekitError("\n".join(f"--set {text}: {problem.message}" for problem in error.problems)) from None
-    except yaml.YAMLError:
-        raise RestorekitError(f"--set {text}: the value is not valid YAML") from None
+    except (yaml.YAMLError, ValueError):
+        raise RestorekitError(f"--set {text}: the value is not plain YAML") from None
 
 
 def _offsets(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(",")) if text else ()
+        offsets = tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
-        raise RestorekitError(f"--ev {text}: write stops separated by commas, for instance -2,0,2") from None
+        offsets = (math.nan,)
+    if not all(map(math.isfinite, offsets)):
+        raise RestorekitError(f"--ev {text}: write stops separated by commas, for instance -2,0,2")
+    return offsets
 
 
 def _grouping(text: str, pipe: Pipeline) -> Grouping | None:
@@ -163,10 +170,17 @@ def _grouping(text: str, pipe: Pipeline) -> Grouping | None:
 
 def show_plan(pipe: Pipeline, plan: Plan) -> None:
     """What a run would do, one line a picture, on stderr."""
+    from restorekit.edge import bridge
+    from restorekit.io.read import is_raw
     from restorekit.jobs import formats_of
+    from restorekit.state import SHORTHANDS
 
     typer.echo(f"pipeline {pipe.name}: {' > '.join(step.id for step in pipe.steps)}", err=True)
     typer.echo(f"outputs: {formats_of(plan.outputs)}", err=True)
+    developed = pipe.input is not None and pipe.input.state.reference != "sensor"
+    if pipe.input is not None and developed and any(is_raw(path) for job in plan.jobs for path in job.inputs):
+        lead = bridge(SHORTHANDS["sensor-bayer"], pipe.input.state, "RAW files")
+        typer.echo(f"RAW files are developed first: {' > '.join(step.stage.spec.name for step in lead)}", err=True)
     for message in plan.problems:
         typer.echo(f"cannot use  {message}", err=True)
     for job in plan.jobs:
@@ -176,14 +190,6 @@ def show_plan(pipe: Pipeline, plan: Plan) -> None:
             f"{what}  {', '.join(str(p) for p in job.inputs)} -> {', '.join(str(p) for p in job.outputs)}{why}",
             err=True,
         )
-
-
-def _nothing_to_do(plan: Plan) -> None:
-    for job in plan.jobs:
-        if job.action == "kept":
-            typer.echo(f"kept {job.outputs[0]}: {job.why}", err=True)
-    fresh = sum(job.action == "up to date" for job in plan.jobs)
-    typer.echo(f"nothing to do: {fresh} up to date, {len(plan.jobs) - fresh} kept", err=True)
 
 
 def _follow(runner: Runner) -> RunReport:

@@ -89,7 +89,7 @@ def group_brackets(
     rule = rule or Grouping()
     ask = read or _read
     brackets: list[tuple[Path, ...]] = []
-    for folder, members in groupby(sorted(paths, key=_name_order), key=lambda path: path.parent):
+    for folder, members in groupby(sorted(paths, key=name_order), key=lambda path: path.parent):
         shots = [ask(path) for path in members]
         if isinstance(rule.by, int):
             groups = _counted(shots, rule.by, folder)
@@ -130,7 +130,7 @@ def _counted(shots: Sequence[Shot], count: int, folder: Path) -> Iterable[Sequen
 def _timed(shots: Iterable[Shot], max_gap_s: float) -> Iterator[Sequence[Shot]]:
     """Runs of shots by capture time; every shot tells time and exposure."""
     group: list[Shot] = []
-    for shot in sorted(shots, key=lambda shot: (_local(shot.taken), _name_order(shot.path))):
+    for shot in sorted(shots, key=lambda shot: (_local(shot.taken), name_order(shot.path))):
         if group and not _continues(group, shot, max_gap_s):
             yield group
             group = []
@@ -154,8 +154,8 @@ def _continues(group: Sequence[Shot], shot: Shot, max_gap_s: float) -> bool:
 
 def _by_light(group: Sequence[Shot]) -> Sequence[Shot]:
     if any(shot.light is None for shot in group):
-        return sorted(group, key=lambda shot: _name_order(shot.path))
-    return sorted(group, key=lambda shot: (_light(shot), _name_order(shot.path)))
+        return sorted(group, key=lambda shot: name_order(shot.path))
+    return sorted(group, key=lambda shot: (_light(shot), name_order(shot.path)))
 
 
 def _light(shot: Shot) -> float:
@@ -169,7 +169,7 @@ def _local(taken: datetime | None) -> datetime:
     return taken.replace(tzinfo=None)
 
 
-def _name_order(path: Path) -> tuple[str, list[tuple[str, int]], str]:
+def name_order(path: Path) -> tuple[str, list[tuple[str, int]], str]:
     """The order in which a person lists names: IMG_9 comes before IMG_10."""
     parts = re.findall(r"(\D*)(\d*)", path.name.lower())
     return str(path.parent), [(text, int(number or -1)) for text, number in parts], path.name

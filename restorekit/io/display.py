@@ -34,7 +34,7 @@ class _Decoded:
 
     samples: Pixels
     embedded: Embedded
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def read_picture(path: Path, kind: Literal["jpeg", "png", "webp", "bmp", "tiff"]) -> Frame:
@@ -68,7 +68,7 @@ def read_picture(path: Path, kind: Literal["jpeg", "png", "webp", "bmp", "tiff"]
         ),
         source=path,
     )
-    for text in (found.note, note):
+    for text in (*found.notes, note):
         frame = frame.with_note(f"{path.name}: {text}") if text else frame
     return frame
 
@@ -113,6 +113,7 @@ def _tiff(path: Path) -> _Decoded:
             separate = page.planarconfig == 2 and samples.ndim == 3
             premultiplied = 1 in page.extrasamples
             inverted = page.photometric == 0
+            pages = sum(isinstance(p, tifffile.TiffPage) and not p.is_reduced for p in tiff.pages)
             profile, packet = (page.tags.valueof(tag, b"") for tag in (34675, 700))
     except (ValueError, RuntimeError, OSError, IndexError, KeyError) as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
@@ -125,8 +126,12 @@ def _tiff(path: Path) -> _Decoded:
         samples = np.iinfo(samples.dtype).max - samples
     with path.open("rb") as file:
         exif = metadata.raw_exif(file, keep_orientation=True)
-    note = "its colours are multiplied by its alpha channel" if premultiplied else ""
-    return _Decoded(samples, Embedded(exif, bytes(profile), bytes(packet)), note)
+    notes = {
+        "its colours are multiplied by its alpha channel": premultiplied,
+        f"has {pages} pages, the first is taken": pages > 1,
+    }
+    told = tuple(note for note, holds in notes.items() if holds)
+    return _Decoded(samples, Embedded(exif, bytes(profile), bytes(packet)), told)
 
 
 def _upright(samples: Pixels, orientation: int) -> Pixels:

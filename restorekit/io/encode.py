@@ -17,7 +17,7 @@ from restorekit.frame import Frame
 from restorekit.io import embedded, hdr, icc, metadata
 from restorekit.io.display import H273_PRIMARIES, H273_TRANSFERS
 from restorekit.io.embedded import Embedded
-from restorekit.io.formats import OutputSpec
+from restorekit.io.formats import FORMATS, OutputSpec
 from restorekit.io.tiff import (
     BYTE,
     LONG,
@@ -152,7 +152,7 @@ def _strip(samples: Samples, compression: str, order: Order) -> bytes | memoryvi
 def _interleaved(frame: Frame, spec: OutputSpec) -> Samples:
     """Samples ``[H,W]`` or ``[H,W,C]``, with alpha last where there is one and the format has it."""
     samples: Samples = np.ascontiguousarray(frame.pixels.permute(1, 2, 0).cpu().numpy())
-    if frame.alpha is not None and spec.format != "jpeg":
+    if frame.alpha is not None and FORMATS[spec.format].alpha:
         alpha = stored(frame.alpha, spec).permute(1, 2, 0).numpy()
         samples = np.concatenate((samples, alpha), axis=2)
     return samples[..., 0] if samples.shape[2] == 1 else samples

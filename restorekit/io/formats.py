@@ -22,6 +22,9 @@ Format = Literal["jpeg", "png", "tiff", "exr", "dng"]
 _ENCODED = ("srgb", "gamma")
 _NAMED_SPACES = ("bt709", "p3", "bt2020", "adobe-rgb", "prophoto")
 
+FORBIDDEN = '/\\:*?"<>|'
+"""Characters that names of files do not have on one system or another."""
+
 
 @dataclass(frozen=True)
 class OutputFormat:
@@ -29,7 +32,7 @@ class OutputFormat:
 
     ``extensions`` in lower case with their dot, the usual one first; ``bits`` of a sample, the usual first;
     ``compressions``, the usual first; and the values of the axes of an ImageState that it can say of its pixels.
-    ``deep`` are transfers that need its larger samples.
+    ``deep`` are transfers that need its larger samples, ``alpha`` tells whether it holds transparency.
     """
 
     extensions: tuple[str, ...]
@@ -40,6 +43,7 @@ class OutputFormat:
     primaries: tuple[str, ...] = _NAMED_SPACES
     deep: tuple[str, ...] = ()
     compressions: tuple[str, ...] = ("none",)
+    alpha: bool = True
 
     @property
     def default_bits(self) -> int:
@@ -47,7 +51,7 @@ class OutputFormat:
 
 
 FORMATS: Mapping[str, OutputFormat] = {
-    "jpeg": OutputFormat((".jpg", ".jpeg"), (8,), ("display",), _ENCODED, compressions=("jpeg",)),
+    "jpeg": OutputFormat((".jpg", ".jpeg"), (8,), ("display",), _ENCODED, compressions=("jpeg",), alpha=False),
     "png": OutputFormat(
         (".png",), (8, 16), ("display",), (*_ENCODED, "pq", "hlg"), deep=("pq", "hlg"), compressions=("fast", "small")
     ),
@@ -67,7 +71,7 @@ FORMATS: Mapping[str, OutputFormat] = {
         primaries=(*_NAMED_SPACES, "xyz", "ap1"),
         compressions=("zip", "zips", "piz", "rle", "none"),
     ),
-    "dng": OutputFormat((".dng",), (16,), ("sensor",), ("linear",), ("bayer",), ("camera",)),
+    "dng": OutputFormat((".dng",), (16,), ("sensor",), ("linear",), ("bayer",), ("camera",), alpha=False),
 }
 """The formats by the name that pipeline files use."""
 
@@ -102,31 +106,29 @@ class OutputSpec:
         pydantic.Field(alias="from", description="Id of the stage whose result is written; the last one if not given"),
     ] = None
 
-    @pydantic.field_validator("bits")
+    @pydantic.field_validator("bits", "compression")
     @classmethod
-    def _check_bits(cls, bits: int | None, info: pydantic.ValidationInfo) -> int | None:
+    def _check_choice(cls, value: int | str | None, info: pydantic.ValidationInfo) -> int | str | None:
         kind = FORMATS.get(info.data.get("format", ""))
-        if bits is not None and kind is not None and bits not in kind.bits:
-            raise ValueError(f"{info.data['format']} has {_either(kind.bits)} bits")
-        return bits
-
-    @pydantic.field_validator("compression")
-    @classmethod
-    def _check_compression(cls, compression: str | None, info: pydantic.ValidationInfo) -> str | None:
-        kind = FORMATS.get(info.data.get("format", ""))
-        if compression is not None and kind is not None and compression not in kind.compressions:
-            raise ValueError(f"compression of {info.data['format']} is {_either(kind.compressions)}")
-        return compression
+        if value is None or kind is None:
+            return value
+        allowed: tuple[object, ...] = kind.bits if info.field_name == "bits" else kind.compressions
+        if value not in allowed:
+            raise ValueError(f"must be {_either(allowed)} for {info.data['format']}")
+        return value
 
     @pydantic.field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
         try:
-            fields = {field for _, field, _, _ in string.Formatter().parse(name) if field is not None}
+            fields = [tuple(field) for _, *field in string.Formatter().parse(name) if field[0] is not None]
+            made = name.format(stem="x") if set(fields) <= {("stem", "", None)} else ""
         except ValueError as error:
             raise ValueError(f"not a name: {error}") from error
-        if fields - {"stem"} or not name.strip() or any(character in name for character in '/\\:*?"<>|\0'):
-            raise ValueError("must be a file name, with {stem} for the name of the input")
+        if not made.strip() or made.startswith(".") or any(c in FORBIDDEN or c < " " for c in made):
+            raise ValueError(
+                "must be the name of a file, no hidden one and without a folder; {stem} is the name of the input"
+            )
         return name
 
     @property
@@ -181,6 +183,13 @@ def refusal(format: str, bits: int | None, state: ImageState) -> str | None:
     if state.primaries not in kind.primaries:
         return f"{format} has no name for {state.primaries} primaries; add color.convert: {{to: bt709}}"
     return None
+
+
+def losses(spec: OutputSpec, has_alpha: bool) -> tuple[str, ...]:
+    """What of a frame an output leaves out, one line each; ``has_alpha`` tells that the frame has transparency."""
+    if has_alpha and not FORMATS[spec.format].alpha:
+        return (f"{spec.format} holds no transparency, it is dropped and hidden colours show; write png to keep it",)
+    return ()
 
 
 def _either(values: tuple[object, ...] | list[str]) -> str:

@@ -11,7 +11,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
 import numpy as np
 import pydantic
@@ -52,6 +52,18 @@ class Headerless:
     black: Annotated[float, pydantic.Field(ge=0, description="Digital number of no light")] = 0.0
     white: Annotated[float | None, pydantic.Field(gt=0, description="Digital number of the brightest light")] = None
 
+    @pydantic.model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        if self.black >= self.white_level:
+            own = "" if self.white is not None else f", the largest number of {self.dtype}"
+            raise ValueError(f"black {self.black:g} must lie below white {self.white_level:g}{own}")
+        return self
+
+    @property
+    def white_level(self) -> float:
+        """``white``, or the largest number of the type."""
+        return float(np.iinfo(DEPTHS[self.dtype]).max) if self.white is None else self.white
+
     @property
     def bytes(self) -> int:
         """The size a file must have."""
@@ -71,11 +83,7 @@ def read_headerless(path: Path, spec: Headerless) -> Frame:
         )
     mosaic = np.fromfile(path, DEPTHS[spec.dtype]).reshape(spec.height, spec.width)
     mosaic = mosaic.astype(mosaic.dtype.newbyteorder("="), copy=False)
-    white = spec.white if spec.white is not None else float(np.iinfo(mosaic.dtype).max)
-    try:
-        frame = Frame.from_bayer(mosaic, pattern=spec.pattern, black=spec.black, white=white)
-    except InputError as error:
-        raise InputError(f"{path}: {error}; correct input: {{headerless: ...}}") from error
+    frame = Frame.from_bayer(mosaic, pattern=spec.pattern, black=spec.black, white=spec.white_level)
     return replace(frame, source=path)
 
 

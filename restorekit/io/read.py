@@ -20,6 +20,12 @@ RAW_EXTENSIONS = frozenset(f".{name}" for name in _RAW.split())
 READABLE = RAW_EXTENSIONS | {".dng", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".exr"}
 """Extensions of files that can be read, in lower case; bare mosaics may have any other too."""
 
+
+def is_raw(path: Path) -> bool:
+    """Whether a file is called like a RAW file."""
+    return path.suffix.lower() in {*RAW_EXTENSIONS, ".dng"}
+
+
 Kind = Literal["dng", "exr", "raw", "jpeg", "png", "webp", "bmp", "tiff"]
 
 _PICTURES: Mapping[bytes, Kind] = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from restorekit.color.difference import ciede2000, rgb_to_lab
 from restorekit.color.transfer import decode
 from restorekit.errors import InputError
@@ -13,7 +15,7 @@ from restorekit.metrics.ssim import WINDOW, ssim
 
 
 def compare_frames(first: Frame, second: Frame) -> dict[str, Any]:
-    """Size, PSNR (dB), SSIM, mean and 95th percentile of CIEDE2000, and the largest difference.
+    """Size, PSNR (dB; ``None`` for equal pictures), SSIM, CIEDE2000 (mean, 95th percentile), largest difference.
 
     PSNR and SSIM are over the encoded RGB values of display-referred pictures, as the field does.
 
@@ -29,7 +31,11 @@ def compare_frames(first: Frame, second: Frame) -> dict[str, Any]:
     if first.state.is_mosaic:
         raise InputError(f"{first.name}: is a mosaic; develop both first and compare the pictures")
     a, b = first.as_float().pixels, second.as_float().pixels
-    result: dict[str, Any] = {"width": first.width, "height": first.height, "psnr_db": psnr(a, b)}
+    result: dict[str, Any] = {
+        "width": first.width,
+        "height": first.height,
+        "psnr_db": None if torch.equal(a, b) else psnr(a, b),
+    }
     if min(first.width, first.height) >= WINDOW:
         result["ssim"] = ssim(a, b)
     result["largest_difference"] = float((a - b).abs().max())

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import pydantic
@@ -99,6 +99,28 @@ def _transformed(frame: Frame, color: Callable[[Tensor], Tensor], touch: Callabl
     return replace(frame, pixels=pixels, alpha=new_alpha, masks=masks, facts=facts)
 
 
+def _finite(frame: Frame, stage: Stage) -> Frame:
+    """The frame with values that resampling would spread over their surroundings replaced, and a note of how many."""
+    pixels, count = _replaced(frame.pixels)
+    alpha, in_alpha = (None, 0) if frame.alpha is None else _replaced(to_float(frame.alpha))
+    if count + in_alpha == 0:
+        return frame
+    return replace(frame, pixels=pixels, alpha=alpha).with_note(
+        f"{stage.spec.name} replaced {count + in_alpha} values that are not finite: "
+        "NaN by 0, infinite ones by the largest or smallest finite one"
+    )
+
+
+def _replaced(planes: Tensor) -> tuple[Tensor, int]:
+    """Planes with finite values only, and how many were replaced; the planes themselves where none was."""
+    if bool(planes.sum().isfinite()):
+        return planes, 0
+    known = planes.isfinite()
+    values = planes[known]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+    return planes.nan_to_num(0.0, posinf=high, neginf=low), known.numel() - len(values)
+
+
 PICTURE = {"layout": ("rgb", "gray"), "reference": ("scene", "display")}
 
 
@@ -110,9 +132,8 @@ class Resize(Stage):
     taken as they are); none leaves the size. The frame is turned upright first. ``lanczos`` is antialiased and
     may overshoot at edges, ``clamp_overshoot`` limits it to the range of the input; ``area`` averages and
     never overshoots; ``auto`` takes it for reductions to a third or less. Colours are weighted with alpha. A mask is
-    set where any of its pixels went in. The noise facts hold no longer and are dropped.
-
-    Raises StageError when sizes are given in two ways.
+    set where any of its pixels went in. The noise facts hold no longer and are dropped. Values that are not finite
+    are replaced and noted. Sizes given in two ways are refused.
     """
 
     spec = StageSpec(
@@ -128,14 +149,27 @@ class Resize(Stage):
     method: Annotated[Literal["auto", "area", "lanczos"], param("How pixels are weighted")] = "auto"
     clamp_overshoot: Annotated[bool, param("Keep to the range of the input")] = False
 
+    @pydantic.model_validator(mode="after")
+    def _check_size(self) -> Self:
+        given = (self.width or self.height, self.long_edge, self.scale)
+        if sum(value is not None for value in given) > 1:
+            raise ValueError("the size is given in two ways; keep one of long_edge, scale, or width and height")
+        return self
+
     def reach(self) -> Reach:
         return GLOBAL
+
+    def warnings(self, state: ImageState) -> tuple[str, ...]:
+        if self.width or self.height or self.long_edge or self.scale:
+            return ()
+        return (f"{self.spec.name} leaves the size as it is; give long_edge, scale, or width and height",)
 
     def apply(self, frame: Frame) -> Frame:
         frame = frame.upright()
         height, width = self._size(frame)
         if (height, width) == (frame.height, frame.width):
             return frame
+        frame = _finite(frame, self)
         reduction = min(frame.height / height, frame.width / width)
         use_area = self.method == "area" or (self.method == "auto" and reduction >= AREA_FROM)
         to_size = partial(resampled, height=height, width=width)
@@ -149,12 +183,6 @@ class Resize(Stage):
 
     def _size(self, frame: Frame) -> tuple[int, int]:
         """Height and width of the result."""
-        given = (self.width or self.height, self.long_edge, self.scale)
-        if sum(value is not None for value in given) > 1:
-            raise StageError(
-                f"{frame.name}: {self.spec.name} was given its size in two ways; "
-                "keep one of long_edge, scale, or width and height"
-            )
         height, width = frame.height, frame.width
         if self.width is not None and self.height is not None:
             sides = self.height, self.width
@@ -231,7 +259,8 @@ class Rotate(Stage):
 
     Multiples of 90 degrees move pixels and change none. Other angles interpolate bicubically (in linear light
     best) and give the largest upright rectangle without empty corners, or with ``corners: fill`` the whole
-    picture on a larger canvas whose corners hold ``fill`` (alpha, if any, is 0 there). Nothing is clamped.
+    picture on a larger canvas whose corners hold ``fill`` (alpha, if any, is 0 there). Nothing is clamped, but
+    values that are not finite are replaced and noted.
     """
 
     spec = StageSpec(
@@ -263,6 +292,7 @@ class Rotate(Stage):
         rest = math.radians(self.degrees - 90 * turns)
         if abs(rest) < 1e-9:
             return frame
+        frame = _finite(frame, self)
         cropped = self.corners == "crop"
         size = (_inscribed if cropped else _bounding)(frame.height, frame.width, abs(rest))
         turn = partial(_turned, angle=rest, size=size, padding="border" if cropped else "zeros")

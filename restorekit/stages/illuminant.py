@@ -39,6 +39,10 @@ CAMERA_RGB = {
 RGB = tuple[float, float, float]
 
 
+def _spec(name: str, source: str) -> StageSpec:
+    return StageSpec(name, source, accepts=CAMERA_RGB, adds=("illuminant",))
+
+
 @dataclass(frozen=True, eq=False)
 class BlockMeans:
     """Means over equal blocks of an image: ``values`` ``[C,h,w]``, ``clean`` ``[h,w]`` where nothing clipped."""
@@ -51,8 +55,8 @@ def block_means(frame: Frame, most: int = BLOCKS) -> BlockMeans:
     """The image averaged over blocks, at most ``most`` of them; a mosaic gives RGB, one block a few CFA cells.
 
     A block is not clean when one of its photosites is in the mask ``clipped``, or, without that mask, reaches
-    ``facts.clip_level``. Rows and columns beyond the last whole block are left out; an image smaller than a
-    CFA cell gives no block.
+    ``facts.clip_level``, and when its mean is not finite. Rows and columns beyond the last whole block are left
+    out; an image smaller than a CFA cell gives no block.
 
     Raises StageError for a mosaic whose camera names no pattern.
     """
@@ -84,7 +88,7 @@ def block_means(frame: Frame, most: int = BLOCKS) -> BlockMeans:
             if clipped is not None:
                 dirty |= clipped[:, rows, columns].any(0)
     values /= torch.tensor(sites, device=pixels.device).clamp_min(1)[:, None, None]
-    return BlockMeans(values, ~dirty)
+    return BlockMeans(values, ~dirty & values.isfinite().all(0))
 
 
 def _clipped(frame: Frame) -> Tensor | None:
@@ -109,19 +113,6 @@ def _usable(means: BlockMeans) -> Tensor:
     return means.clean & (brightness > max(NEARLY_BLACK * bright, 0.0))
 
 
-def _with_illuminant(stage: Stage, frame: Frame, color: Tensor) -> Facts:
-    """The facts with an illuminant from a mean colour ``[3]``; gains already applied are taken out again."""
-    rgb = [float(value) for value in color]
-    if not all(math.isfinite(value) and value > 0 for value in rgb):
-        raise StageError(
-            f"{frame.name}: {stage.spec.name} finds no lit, unclipped part to measure the light on; "
-            "use illuminant.as_shot, or a frame that is neither black nor overexposed"
-        )
-    gains = frame.facts.white_balance or (1.0, 1.0, 1.0)
-    red, green, blue = (value / gain for value, gain in zip(rgb, gains, strict=True))
-    return replace(frame.facts, illuminant=(red / green, 1.0, blue / green))
-
-
 def _minkowski(samples: Tensor, p: float) -> Tensor:
     """``(mean x^p)^(1/p)`` of ``[3,N]`` a channel; NaN without samples. Computed relative to the largest value."""
     if samples.numel() == 0:
@@ -140,9 +131,21 @@ class _Estimator(Stage):
         """The colour ``[3]`` of the light from block means and the blocks ``[h,w]`` that count."""
         raise NotImplementedError
 
-    def measure(self, frame: Frame) -> Facts:
+    def light(self, frame: Frame) -> RGB | None:
+        """Camera RGB of the light, green = 1, without gains already applied; ``None`` where nothing shows it."""
         means = block_means(frame)
-        return _with_illuminant(self, frame, self.estimate(means, _usable(means)))
+        color = self.estimate(means, _usable(means)).tolist()
+        red, green, blue = (x / gain for x, gain in zip(color, frame.facts.white_balance or (1.0,) * 3, strict=True))
+        return _per_green((red, green, blue))
+
+    def measure(self, frame: Frame) -> Facts:
+        light = self.light(frame)
+        if light is None:
+            raise StageError(
+                f"{frame.name}: {self.spec.name} finds no lit, unclipped part to measure the light on; "
+                "use illuminant.as_shot, or a frame that is neither black nor overexposed"
+            )
+        return replace(frame.facts, illuminant=light)
 
     def apply(self, frame: Frame) -> Frame:
         return frame
@@ -155,11 +158,9 @@ class GrayWorld(_Estimator):
     Adds the fact ``illuminant``. Raises StageError when no unclipped, lit block exists.
     """
 
-    spec = StageSpec(
-        name="illuminant.gray_world",
-        source="Buchsbaum, A spatial processor model for object colour perception, J. Franklin Inst. 310 (1980)",
-        accepts=CAMERA_RGB,
-        adds=("illuminant",),
+    spec = _spec(
+        "illuminant.gray_world",
+        "Buchsbaum, A spatial processor model for object colour perception, J. Franklin Inst. 310 (1980)",
     )
 
     def estimate(self, means: BlockMeans, usable: Tensor) -> Tensor:
@@ -173,11 +174,9 @@ class ShadesOfGray(_Estimator):
     Adds the fact ``illuminant``. Raises StageError when no unclipped, lit block exists.
     """
 
-    spec = StageSpec(
-        name="illuminant.shades_of_gray",
-        source="Finlayson & Trezzi, Shades of Gray and Colour Constancy, CIC 12 (2004)",
-        accepts=CAMERA_RGB,
-        adds=("illuminant",),
+    spec = _spec(
+        "illuminant.shades_of_gray",
+        "Finlayson & Trezzi, Shades of Gray and Colour Constancy, CIC 12 (2004)",
     )
     p: Annotated[float, param("Order of the Minkowski norm; the paper finds 6 best", ge=1, le=20)] = 6.0
 
@@ -193,11 +192,9 @@ class WhitePatch(_Estimator):
     Adds the fact ``illuminant``. Raises StageError when no unclipped, lit block exists.
     """
 
-    spec = StageSpec(
-        name="illuminant.white_patch",
-        source="Land, The Retinex Theory of Color Vision, Sci. Am. 237 (1977)",
-        accepts=CAMERA_RGB,
-        adds=("illuminant",),
+    spec = _spec(
+        "illuminant.white_patch",
+        "Land, The Retinex Theory of Color Vision, Sci. Am. 237 (1977)",
     )
     percentile: Annotated[float, param("Percentile taken as the brightest value", unit="%", ge=50, le=100)] = 99.0
 
@@ -217,11 +214,9 @@ class GrayEdge(_Estimator):
     Adds the fact ``illuminant``. Raises StageError when no unclipped edge exists.
     """
 
-    spec = StageSpec(
-        name="illuminant.gray_edge",
-        source="van de Weijer, Gevers & Gijsenij, Edge-Based Color Constancy, IEEE TIP 16 (2007), eq. 11",
-        accepts=CAMERA_RGB,
-        adds=("illuminant",),
+    spec = _spec(
+        "illuminant.gray_edge",
+        "van de Weijer, Gevers & Gijsenij, Edge-Based Color Constancy, IEEE TIP 16 (2007), eq. 11",
     )
     order: Annotated[Literal[1, 2], param("Order of the spatial derivative")] = 1
     sigma_px: Annotated[float, param("Standard deviation of the Gaussian", unit="px", ge=0.5, le=10)] = 2.0
@@ -263,14 +258,13 @@ class AsShot(Stage):
 
     Adds the fact ``illuminant``. Where the camera stored none, or one that is not positive, ``fallback`` says
     what to do, and the frame gets a note: ``gray_world`` measures, ``daylight`` takes the camera's calibrated
-    response to D65 (gray world for a camera without calibration), ``error`` raises StageError.
+    response to D65 (gray world for a camera without calibration), ``error`` raises StageError. Where gray world
+    finds no lit, unclipped part to measure, the illuminant is (1, 1, 1): white balance then changes nothing.
     """
 
-    spec = StageSpec(
-        name="illuminant.as_shot",
-        source="DNG 1.7.1, AsShotNeutral, ColorMatrix (chapter 6)",
-        accepts=CAMERA_RGB,
-        adds=("illuminant",),
+    spec = _spec(
+        "illuminant.as_shot",
+        "DNG 1.7.1, AsShotNeutral, ColorMatrix (chapter 6)",
     )
     fallback: Annotated[
         Literal["gray_world", "daylight", "error"], param("What to use when the camera stored no white balance")
@@ -280,7 +274,7 @@ class AsShot(Stage):
         return self._stored(frame) is None and self.fallback != "error" and self._daylight(frame) is None
 
     def measure(self, frame: Frame) -> Facts:
-        return GrayWorld().measure(frame) if self.needs_measure(frame) else frame.facts
+        return replace(frame.facts, illuminant=GrayWorld().light(frame)) if self.needs_measure(frame) else frame.facts
 
     def apply(self, frame: Frame) -> Frame:
         stored = self._stored(frame)
@@ -295,7 +289,11 @@ class AsShot(Stage):
                 f"{lacking}; its calibrated daylight (D65) is used"
             )
         why = f"{lacking}, and no calibration for daylight" if self.fallback == "daylight" else lacking
-        return frame.with_note(f"{why}; gray world is used")
+        if frame.facts.illuminant is not None:
+            return frame.with_note(f"{why}; gray world is used")
+        return replace(frame, facts=replace(frame.facts, illuminant=(1.0, 1.0, 1.0))).with_note(
+            f"{why}, and no part of the picture can be measured; white balance is left as it is"
+        )
 
     @staticmethod
     def _stored(frame: Frame) -> RGB | None:

@@ -25,7 +25,7 @@ MIDDLE_GRAY = 0.18
 CAMERA_WEIGHTS = (0.25, 0.5, 0.25)
 """Stands for luminance where the primaries are the camera's: the share of each colour in a Bayer mosaic."""
 
-LINEAR_RGB = {"layout": ("rgb",), "reference": ("scene", "display"), "transfer": ("linear",)}
+LINEAR_PICTURE = {"layout": ("rgb", "gray"), "reference": ("scene", "display"), "transfer": ("linear",)}
 
 
 def luminance(pixels: Tensor, primaries: Primaries) -> Tensor:
@@ -54,7 +54,7 @@ class Exposure(Stage):
         name="tone.exposure",
         source="Reinhard et al., Photographic Tone Reproduction for Digital Images, SIGGRAPH 2002, eq. 1-2 (auto); "
         "DNG 1.7.1, BaselineExposure (fixed)",
-        accepts={**LINEAR_RGB, "layout": ("rgb", "gray", "bayer", "xtrans")},
+        accepts={**LINEAR_PICTURE, "layout": ("rgb", "gray", "bayer", "xtrans")},
     )
     ev: Annotated[float, param("Exposure change", unit="EV", ge=-20, le=20)] = 0.0
     mode: Annotated[Literal["fixed", "auto"], param("Take ev as it is, or measure the image")] = "fixed"
@@ -137,7 +137,7 @@ class Curve(Stage):
         name="tone.curve",
         source="Fritsch & Carlson, Monotone Piecewise Cubic Interpolation, SIAM J. Numer. Anal. 17 (1980); "
         "Smith, Color Gamut Transform Pairs, SIGGRAPH 1978 (hexcone hue)",
-        accepts={**LINEAR_RGB, "layout": ("rgb", "gray")},
+        accepts=LINEAR_PICTURE,
         emits={"reference": "display"},
     )
     contrast: Annotated[float, param("Steeper (> 0) or flatter around middle gray", ge=-1, le=1)] = 0.0
@@ -213,7 +213,7 @@ class Reinhard(Stage):
     spec = StageSpec(
         name="tone.reinhard",
         source="Reinhard et al., Photographic Tone Reproduction for Digital Images, SIGGRAPH 2002, eq. 1, 2, 4",
-        accepts={**LINEAR_RGB, "layout": ("rgb", "gray")},
+        accepts=LINEAR_PICTURE,
         emits={"reference": "display"},
     )
     key: Annotated[float, param("Value that the log-average luminance is scaled to", gt=0, le=2)] = 0.18
@@ -266,7 +266,7 @@ class Filmic(Stage):
         name="tone.filmic",
         source="Naka & Rushton, J. Physiol. 185 (1966), log-logistic response; Lottes, Advanced Techniques and "
         "Optimization of HDR Color Pipelines, GDC 2016; Sobotka, AgX (2022), curve between inset and outset",
-        accepts={**LINEAR_RGB, "layout": ("rgb", "gray")},
+        accepts=LINEAR_PICTURE,
         emits={"reference": "display"},
     )
     middle_gray: Annotated[float, param("Scene value rendered as middle gray", gt=0, le=10)] = MIDDLE_GRAY

@@ -86,6 +86,29 @@ def test_planes_that_lie_apart_in_a_tiff(tmp_path: Path) -> None:
     np.testing.assert_array_equal(interleaved(read(tmp_path / "a.tif")), samples)
 
 
+def test_further_pages_of_a_tiff_are_told(tmp_path: Path) -> None:
+    """Smaller copies of the picture are no pages of their own."""
+    with tifffile.TiffWriter(tmp_path / "two.tif") as tiff:
+        tiff.write(picture(), photometric="rgb")
+        tiff.write(picture()[::2, ::2], photometric="rgb", subfiletype=1)
+        tiff.write(255 - picture(), photometric="rgb")
+    frame = read(tmp_path / "two.tif")
+    np.testing.assert_array_equal(interleaved(frame), picture())
+    assert frame.notes == ("two.tif: has 2 pages, the first is taken",)
+    with tifffile.TiffWriter(tmp_path / "one.tif") as tiff:
+        tiff.write(picture(), photometric="rgb")
+        tiff.write(picture()[::2, ::2], photometric="rgb", subfiletype=1)
+    assert read(tmp_path / "one.tif").notes == ()
+
+
+def test_both_notes_on_a_tiff_are_told(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        for _ in range(3):
+            tiff.write(picture(channels=4), photometric="rgb", extrasamples=["assocalpha"])
+    premultiplied, pages = read(tmp_path / "a.tif").notes
+    assert "multiplied by its alpha" in premultiplied and "has 3 pages" in pages
+
+
 def test_webp_is_decoded_as_by_pillow(tmp_path: Path) -> None:
     source = Image.fromarray(picture(channels=4))
     source.save(tmp_path / "a.webp", lossless=True, exact=True)

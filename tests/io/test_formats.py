@@ -9,7 +9,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from restorekit.io.formats import FORMATS, OutputSpec, format_of_path, refusal
+from restorekit.io.formats import FORMATS, OutputSpec, format_of_path, losses, refusal
 from restorekit.state import ImageState
 
 SRGB = ImageState()
@@ -73,6 +73,30 @@ def test_what_a_format_refuses_names_the_cure(name: str, bits: int | None, state
     assert "\n" not in said
 
 
+@pytest.mark.parametrize(
+    "name", ["{stem}", "{stem}_linear", "a.b {stem}.{stem}", "{{{stem}}}", "plain", "\u00e9t\u00e9"]
+)
+def test_names_that_pass_make_a_file_name(name: str) -> None:
+    made = OutputSpec(name=name).name.format(stem="IMG_1")
+    assert Path(made).name == made
+
+
+def test_a_choice_that_a_format_lacks_is_told_with_those_it_has() -> None:
+    with pytest.raises(pydantic.ValidationError, match=r"bits\n.*must be 8 for jpeg"):
+        OutputSpec(format="jpeg", bits=16)
+    with pytest.raises(pydantic.ValidationError, match=r"compression\n.*must be fast or small for png"):
+        OutputSpec(format="png", compression="zip")
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_transparency_that_is_lost_is_told(name: str) -> None:
+    spec = OutputSpec(format=name)  # type: ignore[arg-type]
+    assert losses(spec, False) == ()
+    said = losses(spec, True)
+    assert [text.split()[0] for text in said] == ([name] if name in ("jpeg", "dng") else [])
+    assert all("write png" in text and "\n" not in text for text in said)
+
+
 def test_output_items_know_from_under_its_yaml_name() -> None:
     adapter = pydantic.TypeAdapter(OutputSpec)
     spec = adapter.validate_python({"format": "exr", "from": "scene", "bits": 32})
@@ -92,6 +116,19 @@ def test_output_items_know_from_under_its_yaml_name() -> None:
         {"name": "../{stem}"},
         {"name": "{date}"},
         {"name": "{stem"},
+        {"name": "{stem!s}"},
+        {"name": "{stem!z}"},
+        {"name": "{stem:5}"},
+        {"name": "{stem:{stem}}"},
+        {"name": "{stem[0]}"},
+        {"name": "{stem.format}"},
+        {"name": "{}"},
+        {"name": ""},
+        {"name": " "},
+        {"name": ".."},
+        {"name": ".{stem}"},
+        {"name": "a\n{stem}"},
+        {"name": "{stem}\0"},
         {"naem": "x"},
     ],
 )

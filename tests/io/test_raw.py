@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pydantic
 import pytest
 import rawpy
 import torch
@@ -143,6 +144,19 @@ def test_bare_mosaics_of_every_type(tmp_path: Path, dtype: str, stored: str) -> 
     np.testing.assert_array_equal(frame.pixels[0].numpy(), values)
     assert frame.camera.white is not None
     assert frame.camera.white.tolist() == [255 if dtype == "u8" else 65535]
+
+
+@pytest.mark.parametrize(
+    ("levels", "says"),
+    [
+        ({"black": 600, "white": 500}, "black 600 must lie below white 500"),
+        ({"black": 600, "white": 600}, "black 600 must lie below white 600"),
+        ({"dtype": "u8", "black": 512}, "black 512 must lie below white 255, the largest number of u8"),
+    ],
+)
+def test_levels_that_leave_no_room_are_refused(levels: dict[str, float], says: str) -> None:
+    with pytest.raises(pydantic.ValidationError, match=says):
+        pydantic.TypeAdapter(Headerless).validate_python({"width": 8, "height": 6, "pattern": "RGGB", **levels})
 
 
 def test_a_description_does_not_change_other_files(shared_data: Path) -> None:

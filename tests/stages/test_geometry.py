@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import cv2
@@ -11,6 +12,7 @@ from PIL import Image
 
 from restorekit.errors import StageError
 from restorekit.frame import Facts, Frame, Metadata
+from restorekit.pipeline import parameter_problems
 from restorekit.stages.geometry import Crop, Resize, Rotate
 from restorekit.state import ImageState
 from restorekit.testing import StageLaws, bayer_frame, rgb_frame
@@ -96,15 +98,55 @@ class TestResize:
         clamped = Resize(scale=2, clamp_overshoot=True)(frame).pixels
         assert (float(clamped.min()), float(clamped.max())) == (0.0, 1.0)
 
-    def test_two_sizes_are_an_error(self) -> None:
-        with pytest.raises(StageError, match=r"two ways.*long_edge, scale, or width and height"):
-            Resize(scale=0.5, width=10)(rgb_frame(state=LINEAR))
+    @pytest.mark.parametrize(
+        "sizes", [{"scale": 0.5, "width": 10}, {"long_edge": 5, "scale": 2}, {"height": 4, "long_edge": 9}]
+    )
+    def test_two_sizes_are_refused_before_a_picture_is_read(self, sizes: dict[str, float]) -> None:
+        (problem,) = parameter_problems(Resize, sizes)
+        assert problem == "the size is given in two ways; keep one of long_edge, scale, or width and height"
+
+    def test_no_size_is_warned_about(self) -> None:
+        assert "give long_edge, scale, or width and height" in Resize().warnings(LINEAR)[0]
+        assert all(not Resize(**{name: 2}).warnings(LINEAR) for name in ("width", "height", "long_edge", "scale"))
 
     def test_encoded_and_mosaic_frames_are_refused_with_the_cure(self) -> None:
         with pytest.raises(StageError, match=r"color\.decode"):
             Resize(scale=0.5)(rgb_frame(state=LINEAR.changed({"transfer": "srgb"})))
         with pytest.raises(StageError, match=r"raw\.demosaic"):
             Resize(scale=0.5)(bayer_frame())
+
+    @pytest.mark.parametrize("method", ["area", "lanczos"])
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_a_value_that_is_not_finite_stays_where_it_is(self, method: str, value: float) -> None:
+        frame = rgb_frame(80, 90, state=LINEAR)
+        spoiled = replace(frame, pixels=frame.pixels.clone())
+        spoiled.pixels[1, 40, 45] = value
+        stage = Resize(scale=0.5, method=method, clamp_overshoot=True)
+        result, wanted = stage(spoiled), stage(frame)
+        changed = (result.pixels - wanted.pixels).abs() > 1e-6
+        assert bool(result.pixels.isfinite().all())
+        assert int(changed.sum()) <= 36
+        assert not changed[0].any() and not changed[2].any() and not changed[:, :12].any()
+        assert wanted.notes == ()
+        assert "geometry.resize replaced 1 values that are not finite" in result.notes[0]
+
+    def test_what_replaces_values_that_are_not_finite(self) -> None:
+        pixels = torch.tensor([[[0.2, math.nan, math.inf, -math.inf, 0.5, -0.1]]])
+        frame = Frame(pixels, GRAY, alpha=torch.tensor([[[1.0, math.nan, 1.0, 1.0, 1.0, 1.0]]]))
+        result = Resize(width=12, height=1, method="area")(replace(frame, alpha=None))
+        assert result.pixels[0, 0, ::2].tolist() == pytest.approx([0.2, 0.0, 0.5, -0.1, 0.5, -0.1])
+        result = Resize(width=12, height=1, method="area")(frame)
+        assert result.alpha is not None
+        assert result.alpha[0, 0, ::2].tolist() == pytest.approx([1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+        assert "replaced 4 values" in result.notes[0]
+        nothing = Frame(torch.full((1, 4, 4), math.nan), GRAY)
+        assert torch.equal(Resize(width=2)(nothing).pixels, torch.zeros(1, 2, 2))
+
+    def test_large_values_are_no_infinite_ones(self) -> None:
+        frame = Frame(torch.full((1, 8, 8), 3e38), GRAY)
+        result = Resize(width=4, method="area")(frame)
+        assert result.notes == ()
+        assert float(result.pixels.min()) == pytest.approx(3e38, rel=1e-5)
 
     def test_transparent_colours_do_not_bleed(self) -> None:
         pixels = torch.zeros(3, 8, 8)
@@ -226,6 +268,17 @@ class TestRotate:
         result = Rotate(degrees=45, corners="fill", fill=0.5)(Frame(torch.ones(3, 40, 40), LINEAR)).pixels
         assert result[:, 0, 0].tolist() == pytest.approx([0.5] * 3, abs=1e-6)
         assert result[:, 28, 28].tolist() == pytest.approx([1.0] * 3, abs=1e-5)
+
+    @pytest.mark.parametrize("corners", ["crop", "fill"])
+    def test_a_value_that_is_not_finite_stays_where_it_is(self, corners: str) -> None:
+        frame = rgb_frame(60, 80, state=LINEAR)
+        spoiled = replace(frame, pixels=frame.pixels.clone())
+        spoiled.pixels[0, 30, 40] = math.nan
+        stage = Rotate(degrees=7, corners=corners)
+        result = stage(spoiled)
+        assert bool(result.pixels.isfinite().all())
+        assert int(((result.pixels - stage(frame).pixels).abs() > 1e-6).sum()) <= 25
+        assert "geometry.rotate replaced 1 values that are not finite" in result.notes[0]
 
     def test_warns_on_encoded_values(self) -> None:
         encoded = LINEAR.changed({"transfer": "srgb"})

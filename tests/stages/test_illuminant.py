@@ -161,6 +161,38 @@ def test_as_shot_falls_back_with_a_note(neutral: tuple[float, float, float] | No
         AsShot(fallback="error")(frame)
 
 
+@pytest.mark.parametrize("fallback", ["gray_world", "daylight"])
+@pytest.mark.parametrize("value", [0.0, 1.0, float("nan")])
+def test_as_shot_leaves_colours_alone_where_nothing_can_be_measured(fallback: str, value: float) -> None:
+    """Also where an earlier stage found a light: gains already applied stay, since these are multiplied by 1."""
+    facts = Facts(illuminant=(0.5, 1.0, 0.5), clip_level=(1.0,))
+    frame = Frame(torch.full((1, 20, 24), value), CAMERA_RGB.changed({"layout": "bayer"}), facts=facts)
+    frame = replace(frame, camera=Camera(cfa=("RG", "GB"), model="Nameless"))
+    result = AsShot(fallback=fallback)(frame)
+    assert result.facts.illuminant == (1.0, 1.0, 1.0)
+    (note,) = result.notes
+    assert note.endswith("and no part of the picture can be measured; white balance is left as it is")
+
+
+def test_as_shot_needs_a_pattern_of_colours_to_measure() -> None:
+    with pytest.raises(StageError, match="pattern of its colours"):
+        AsShot()(replace(bayer_frame(), camera=Camera()))
+
+
+@pytest.mark.parametrize("stage", [*ESTIMATORS, AsShot()], ids=str)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("size", [(24, 30), (120, 150)])
+def test_one_value_that_is_not_finite_does_not_spoil_the_estimate(
+    stage: Stage, value: float, size: tuple[int, int]
+) -> None:
+    stage = replace(stage, sigma_px=0.5) if isinstance(stage, GrayEdge) else stage
+    frame = mosaic(lit(gray_scene()), ("RG", "GB"), "bayer")
+    frame = replace(frame, pixels=frame.pixels[:, : size[0], : size[1]].clone())
+    expected = stage(frame).facts.illuminant
+    frame.pixels[0, 11, 13] = value
+    assert angle(stage(frame).facts.illuminant, expected or ()) < 2
+
+
 def test_as_shot_daylight_is_the_calibrated_response_to_d65() -> None:
     matrix = np.array([[0.6, 0.1, 0.0], [-0.4, 1.2, 0.2], [0.0, 0.1, 0.5]])
     calibrations = (Calibration(2856.0, np.eye(3)), Calibration(6504.0, matrix))
