@@ -93,6 +93,11 @@ def plan(pipeline: Pipeline, image: Frame | Bracket) -> tuple[Step, ...]:
     have = frames[0].state.changed({"frames": "bracket" if isinstance(image, Bracket) else "single"})
     want = pipeline.input.state if pipeline.input else have
     name = frames[0].name
+    if not frames[0].fits_its_layout:
+        channels = frames[0].pixels.shape[0]
+        raise InputError(
+            f"{name}: has {channels} channels, layout {have.layout} has another number; pixels are [C,H,W]"
+        )
     if have.frames != want.frames:
         cure = (
             "give it a bracket: several exposures in a folder, or --group"

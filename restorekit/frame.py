@@ -198,12 +198,13 @@ class Frame:
             raise InputError(
                 f"a frame's pixels are a torch tensor, got {type(self.pixels).__name__}; use torch.as_tensor"
             )
-        channels = 3 if self.state.layout == "rgb" else 1
-        if self.pixels.ndim != 3 or self.pixels.shape[0] != channels or 0 in self.pixels.shape:
-            shape = tuple(self.pixels.shape)
-            raise InputError(
-                f"a {self.state.layout} frame's pixels are [{channels},H,W] and not empty, got shape {shape}"
-            )
+        if self.pixels.ndim != 3 or 0 in self.pixels.shape:
+            raise InputError(f"a frame's pixels are [C,H,W] and not empty, got shape {tuple(self.pixels.shape)}")
+
+    @property
+    def fits_its_layout(self) -> bool:
+        """Whether there are as many channels as the layout has: 3 for rgb, else 1."""
+        return self.pixels.shape[0] == (3 if self.state.layout == "rgb" else 1)
 
     @property
     def height(self) -> int:

@@ -170,7 +170,10 @@ def run(stage: Stage, frame: Frame) -> Frame:
         raise StageError(
             f"stage {stage.spec.name} changed the size of its frame; only stages whose reach is GLOBAL may"
         )
-    return replace(result, state=stage.emits(frame.state))
+    stamped = replace(result, state=stage.emits(frame.state))
+    if not stamped.fits_its_layout:
+        raise StageError(f"stage {stage.spec.name} gave {stamped.pixels.shape[0]} channels for {stamped.state}")
+    return stamped
 
 
 CURES: Mapping[str, Callable[[str, str], str]] = {

@@ -106,7 +106,7 @@ def _finite(frame: Frame, stage: Stage) -> Frame:
     if count + in_alpha == 0:
         return frame
     return replace(frame, pixels=pixels, alpha=alpha).with_note(
-        f"{stage.spec.name} replaced {count + in_alpha} values that are not finite: "
+        f"{stage.spec.name} replaced values that are not finite ({count + in_alpha}): "
         "NaN by 0, infinite ones by the largest or smallest finite one"
     )
 

@@ -128,7 +128,7 @@ class TestResize:
         assert int(changed.sum()) <= 36
         assert not changed[0].any() and not changed[2].any() and not changed[:, :12].any()
         assert wanted.notes == ()
-        assert "geometry.resize replaced 1 values that are not finite" in result.notes[0]
+        assert "geometry.resize replaced values that are not finite (1)" in result.notes[0]
 
     def test_what_replaces_values_that_are_not_finite(self) -> None:
         pixels = torch.tensor([[[0.2, math.nan, math.inf, -math.inf, 0.5, -0.1]]])
@@ -138,7 +138,7 @@ class TestResize:
         result = Resize(width=12, height=1, method="area")(frame)
         assert result.alpha is not None
         assert result.alpha[0, 0, ::2].tolist() == pytest.approx([1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
-        assert "replaced 4 values" in result.notes[0]
+        assert "not finite (4)" in result.notes[0]
         nothing = Frame(torch.full((1, 4, 4), math.nan), GRAY)
         assert torch.equal(Resize(width=2)(nothing).pixels, torch.zeros(1, 2, 2))
 
@@ -278,7 +278,7 @@ class TestRotate:
         result = stage(spoiled)
         assert bool(result.pixels.isfinite().all())
         assert int(((result.pixels - stage(frame).pixels).abs() > 1e-6).sum()) <= 25
-        assert "geometry.rotate replaced 1 values that are not finite" in result.notes[0]
+        assert "geometry.rotate replaced values that are not finite (1)" in result.notes[0]
 
     def test_warns_on_encoded_values(self) -> None:
         encoded = LINEAR.changed({"transfer": "srgb"})
