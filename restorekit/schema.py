@@ -247,7 +247,9 @@ class _Reader:
                     self.complain(f"'{key}' is missing in {what}", located.place)
                 else:
                     said = item["msg"].removeprefix("Value error, ")
-                    self.complain(f"{what}.{key}: {said[0].lower() + said[1:]}, got {item['input']!r}", place)
+                    named = f"{what}.{key}: " if key else f"{what}: "
+                    got = f", got {item['input']!r}" if key else ""
+                    self.complain(f"{named}{said[0].lower() + said[1:]}{got}", place)
             return None
 
     def _stages(self, root: _Located) -> tuple[list[tuple[str, Stage | None]], list[Place]]:

@@ -98,6 +98,10 @@ class Stage:
         """The state after this stage, given the state before it."""
         return state.changed(self.spec.emits)
 
+    def suited(self, state: ImageState) -> Stage:
+        """This stage as it runs on a state: itself, or with a parameter changed that does not go with the state."""
+        return self
+
     def needs(self) -> tuple[str, ...]:
         """The facts this stage needs; may depend on its parameters."""
         return self.spec.needs
@@ -121,10 +125,10 @@ class Stage:
     def __call__(self, frame: Frame) -> Frame:
         """Run on a whole frame: check the state and facts, measure, apply, declare the new state."""
         self.check(frame)
-        frame = frame.as_float()
-        if self.needs_measure(frame):
-            frame = replace(frame, facts=self.measure(frame))
-        return run(self, frame)
+        stage, frame = self.suited(frame.state), frame.as_float()
+        if stage.needs_measure(frame):
+            frame = replace(frame, facts=stage.measure(frame))
+        return run(stage, frame)
 
     def check(self, frame: Frame) -> None:
         """Raise StageError when the frame is in a state, or lacks a fact, that this stage cannot work with."""

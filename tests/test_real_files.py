@@ -340,11 +340,15 @@ def test_all_orientations_come_out_upright(shared_data: Path, tmp_path: Path, pi
             assert picture.getexif().get(0x0112, 1) == 1, "and no viewer turns it once more"
 
 
-def test_photo_resize_makes_the_long_edge(shared_data: Path, tmp_path: Path) -> None:
+def test_photo_resize_makes_the_long_edge_and_never_enlarges(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "metadata" / "exif_orientation"
-    done(Pipeline.load("photo-resize"), [folder / "Landscape_6.jpg", folder / "Portrait_1.jpg"], tmp_path)
-    assert encoded(tmp_path / "Landscape_6.jpg").shape == (1365, 2048, 3)
-    assert encoded(tmp_path / "Portrait_1.jpg").shape == (2048, 1365, 3)
+    pipe = Pipeline.load("photo-resize")
+    done(pipe, [folder / "Landscape_6.jpg"], tmp_path / "same")
+    assert encoded(tmp_path / "same" / "Landscape_6.jpg").shape == (1200, 1800, 3)
+    half = pipe.set("geometry.resize", long_edge=900)
+    done(half, [folder / "Landscape_6.jpg", folder / "Portrait_1.jpg"], tmp_path / "half")
+    assert encoded(tmp_path / "half" / "Landscape_6.jpg").shape == (600, 900, 3)
+    assert encoded(tmp_path / "half" / "Portrait_1.jpg").shape == (900, 600, 3)
 
 
 def test_a_raw_file_is_developed_for_a_photo_pipeline(shared_data: Path, tmp_path: Path) -> None:

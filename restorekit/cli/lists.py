@@ -105,11 +105,9 @@ def show_stage(name: str, as_json: Json = False) -> None:
             typer.echo(f"{title} the facts: {', '.join(facts)}")
     typer.echo("parameters:" if rows else "no parameters")
     for row in rows:
-        limits = (
-            ""
-            if row["minimum"] is None and row["maximum"] is None
-            else f" [{_limit(row['minimum'])}..{_limit(row['maximum'])}]"
-        )
+        above = ">" if row["exclusive"] and row["minimum"] is not None else ""
+        unlimited = row["minimum"] is None and row["maximum"] is None
+        limits = "" if unlimited else f" [{above}{_limit(row['minimum'])}..{_limit(row['maximum'])}]"
         choices = f" {'|'.join(map(str, row['choices']))}" if row["choices"] else ""
         unit = f" {row['unit']}" if row["unit"] else ""
         typer.echo(f"  {row['name']} = {row['default']}{unit}{limits}{choices}: {row['doc']}")

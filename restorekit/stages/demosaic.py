@@ -6,7 +6,7 @@ The Bayer methods work on the mosaic's four planes (see ``restorekit.stages.mosa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from restorekit.stages.mosaic import (
     red_parity,
     take_apart,
 )
+from restorekit.state import ImageState
 
 Method = Literal["bilinear", "malvar", "menon", "libraw"]
 Interpolates = Literal["roots", "light"]
@@ -245,9 +246,9 @@ class Demosaic(Stage):
     Where the light is known and the channels are not balanced yet, all methods but bilinear work on
     balanced values; the result is on the camera's scale again. ``menon`` is the paper's method with its refining
     step, applied to the square roots of the values (``interpolates: light`` for the values themselves).
-    ``libraw`` needs the whole image, rounds to 16 bit, and is the only one for X-Trans.
+    ``libraw`` needs the whole image and rounds to 16 bit; X-Trans mosaics always go through it.
 
-    Raises StageError for X-Trans with another method, a camera without CFA pattern, and mosaics too small.
+    Raises StageError for a camera without CFA pattern, and mosaics too small.
     """
 
     spec: ClassVar[StageSpec] = StageSpec(
@@ -259,9 +260,12 @@ class Demosaic(Stage):
         emits={"layout": "rgb"},
     )
 
-    method: Annotated[Method, param("bilinear is fastest, menon best; libraw takes X-Trans too")] = "menon"
+    method: Annotated[Method, param("bilinear is fastest, menon best; X-Trans always goes through libraw")] = "menon"
     interpolates: Annotated[Interpolates, param("What menon interpolates: square roots of light, or light")] = "roots"
     libraw_algorithm: Annotated[LibrawAlgorithm, param("LibRaw's algorithm for method libraw")] = "AHD"
+
+    def suited(self, state: ImageState) -> Demosaic:
+        return replace(self, method="libraw") if state.layout == "xtrans" else self
 
     def reach(self) -> Reach:
         return GLOBAL if self.method == "libraw" else local(METHODS[self.method][1])

@@ -11,6 +11,7 @@ from scipy.ndimage import convolve
 
 from restorekit.errors import StageError
 from restorekit.frame import Camera, Facts, Frame
+from restorekit.pipeline import Pipeline
 from restorekit.stage import GLOBAL
 from restorekit.stages.demosaic import Demosaic
 from restorekit.state import ImageState
@@ -256,9 +257,13 @@ def test_libraw_takes_xtrans(size: tuple[int, int]) -> None:
     assert error.max() < 0.05, "borders are no darker"
 
 
-def test_xtrans_with_another_method_names_the_cure() -> None:
+def test_xtrans_goes_through_libraw_whatever_the_method() -> None:
+    mosaic = mosaic_of(scene(), XTRANS)
+    wanted = Demosaic(method="libraw")(mosaic).pixels
+    assert torch.equal(Demosaic(method="bilinear")(mosaic).pixels, wanted)
+    assert torch.equal(Pipeline([Demosaic()])(mosaic).pixels, wanted)
     with pytest.raises(StageError, match="method: libraw"):
-        Demosaic()(mosaic_of(scene(), XTRANS))
+        Demosaic().apply(mosaic)
 
 
 def test_mosaic_without_pattern_and_too_small_are_refused() -> None:
