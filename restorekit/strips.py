@@ -18,7 +18,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from restorekit.frame import Frame, strip_rows, to_float
+from restorekit.frame import Frame
+from restorekit.planes import strip_rows, to_float
 from restorekit.stage import Stage, run
 
 

@@ -11,8 +11,9 @@ import torch
 
 from restorekit.engine import process
 from restorekit.errors import InputError, StageError
-from restorekit.frame import Bracket, Exposure, Frame, Metadata, orient
+from restorekit.frame import Bracket, Exposure, Frame, Metadata
 from restorekit.pipeline import Pipeline
+from restorekit.planes import orient
 from restorekit.stage import Stage, StageSpec, parameters
 from restorekit.stages.color import Decode
 from restorekit.state import ImageState

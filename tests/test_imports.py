@@ -19,7 +19,7 @@ import restorekit
 PACKAGE = Path(restorekit.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "state", "frame", "bundled"),
+    ("errors", "state", "planes", "frame", "bundled"),
     ("color",),
     ("io",),
     ("stage", "strips", "tiling", "device"),

@@ -7,7 +7,7 @@ rescaled before comparing: a surface of radiance 1.0 and the colour of the light
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import numpy as np
 import OpenEXR
 import pytest
 import tifffile
-import torch
 from numpy.typing import NDArray
 
 from restorekit.frame import BayerPattern, Calibration, Camera, Frame, Metadata
@@ -55,15 +54,6 @@ FORWARD_D65 = np.array([(0.58, 0.28, 0.1043), (0.22, 0.86, -0.08), (0.01, -0.10,
 INDIVIDUAL_A = np.array([(1.04, 0.06, -0.05), (-0.03, 0.98, 0.05), (0.04, -0.06, 0.94)])
 INDIVIDUAL_D65 = np.array([(0.95, 0.04, -0.02), (-0.05, 1.02, 0.04), (0.01, -0.05, 1.07)])
 BALANCE = (1.6, 1.0, 0.7)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Frames this small take longer when threads have to wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import OpenEXR
 import pytest
 import rawpy
 import tifffile
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -38,15 +36,6 @@ WARNINGS = {
     DARK_FRAME: (),
 }
 HEADERLESS = "headerless: {{width: 768, height: 512, pattern: {pattern}, dtype: u16le, black: 600, white: 16383}}"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Pictures this small take longer when threads have to wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

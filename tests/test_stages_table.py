@@ -35,15 +35,6 @@ BLACK, WHITE = 512.0, 16383.0
 MATRIX = np.array([(0.75, -0.2, -0.08), (-0.42, 1.22, 0.22), (-0.06, 0.2, 0.64)])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Frames this small take longer when threads have to wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def made(name: str, state: ImageState | None = None) -> Stage:
     """A stage with its default parameters, but for those that it refuses to work without."""
     if name == "geometry.resize":

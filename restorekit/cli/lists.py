@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -91,15 +92,8 @@ def show_stage(name: str, as_json: Json = False) -> None:
         print_json({"name": name, "doc": doc, "source": spec.source, **states, "parameters": rows})
         return
     typer.echo(f"{name}\n\n{doc}\n\nsource: {spec.source}")
-    for title, axes in (("takes", spec.accepts), ("gives", spec.emits)):
-        typer.echo(
-            f"{title}: "
-            + (
-                ", ".join(f"{k} {v if isinstance(v, str) else ' or '.join(v)}" for k, v in axes.items()) or "any state"
-                if title == "takes" or axes
-                else "as it came"
-            )
-        )
+    typer.echo(f"takes: {_axes({axis: ' or '.join(values) for axis, values in spec.accepts.items()}) or 'any state'}")
+    typer.echo(f"gives: {_axes(spec.emits) or 'as it came'}")
     for title, facts in (("needs", spec.needs), ("adds", spec.adds)):
         if facts:
             typer.echo(f"{title} the facts: {', '.join(facts)}")
@@ -111,6 +105,10 @@ def show_stage(name: str, as_json: Json = False) -> None:
         choices = f" {'|'.join(map(str, row['choices']))}" if row["choices"] else ""
         unit = f" {row['unit']}" if row["unit"] else ""
         typer.echo(f"  {row['name']} = {row['default']}{unit}{limits}{choices}: {row['doc']}")
+
+
+def _axes(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{axis} {value}" for axis, value in values.items())
 
 
 def _limit(value: float | None) -> str:

@@ -108,7 +108,7 @@ def stored(pixels: Tensor, spec: OutputSpec) -> Tensor:
     """Pixels in the type of the file, made strip by strip where they are not."""
     import torch
 
-    from restorekit.frame import to_float
+    from restorekit.planes import to_float
 
     integers = {8: torch.uint8, 16: torch.uint16}
     floats = {16: torch.float16, 32: torch.float32}

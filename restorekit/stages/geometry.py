@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restorekit.errors import StageError
-from restorekit.frame import Frame, to_float
+from restorekit.frame import Frame
+from restorekit.planes import to_float
 from restorekit.stage import GLOBAL, Reach, Stage, StageSpec, param, parameters
 from restorekit.state import ImageState
 

@@ -129,7 +129,7 @@ class _Estimator(Stage):
 
     def estimate(self, means: BlockMeans, usable: Tensor) -> Tensor:
         """The colour ``[3]`` of the light from block means and the blocks ``[h,w]`` that count."""
-        raise NotImplementedError
+        raise StageError(f"{self.spec.name} has no estimate of its own; write its estimate method")
 
     def light(self, frame: Frame) -> RGB | None:
         """Camera RGB of the light, green = 1, without gains already applied; ``None`` where nothing shows it."""
