@@ -28,6 +28,9 @@ def is_raw(path: Path) -> bool:
 
 Kind = Literal["dng", "exr", "raw", "jpeg", "png", "webp", "bmp", "tiff"]
 
+EMPTY_ROWS = 8
+"""So many rows of nothing but zeros at the end of a mosaic are no part of a scene."""
+
 _PICTURES: Mapping[bytes, Kind] = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
 _OTHERS = {b"ftypheic": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF", b"JXL \r\n\x87\n": "JPEG XL"}
 
@@ -50,7 +53,7 @@ def read(path: str | Path, *, headerless: Headerless | None = None) -> Frame:
     if kind == "dng":
         from restorekit.io.dng import read_dng
 
-        return read_dng(path)
+        return _whole(read_dng(path))
     if kind == "exr":
         from restorekit.io.hdr import read_exr
 
@@ -62,8 +65,28 @@ def read(path: str | Path, *, headerless: Headerless | None = None) -> Frame:
     if kind == "raw" or (path.suffix.lower() in {*RAW_EXTENSIONS, ".bin"} and not _is_text(head)):
         from restorekit.io.raw import read_raw
 
-        return read_raw(path)
+        return _whole(read_raw(path))
     raise InputError(f"{path}: is {_said(path, head)}; readable are RAW, DNG, JPEG, PNG, TIFF, WebP, BMP and EXR files")
+
+
+def _whole(frame: Frame) -> Frame:
+    """The frame of a RAW file, refused when rows at its end are empty: copies that broke off are filled with zeros.
+
+    Where black is 0, empty rows may be dark ones, and are only noted.
+    """
+    import torch
+
+    if frame.pixels.dtype != torch.uint16 or frame.height <= EMPTY_ROWS:
+        return frame
+    numbers = frame.pixels.view(torch.int16)
+    if numbers[:, -EMPTY_ROWS:].any():
+        return frame
+    filled = numbers.ne(0).any(2).any(0).nonzero()
+    empty = frame.height - 1 - (int(filled[-1]) if len(filled) else -1)
+    said = f"its last {empty} of {frame.height} rows are empty"
+    if frame.camera.black is not None and frame.camera.black.min() > 0:
+        raise InputError(f"{frame.name}: is damaged, {said}; copy it again from the camera or card")
+    return frame.with_note(f"{frame.name}: {said}, it may be damaged")
 
 
 def read_bracket(

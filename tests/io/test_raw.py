@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 
 from restorekit.errors import InputError
-from restorekit.frame import Exposure
+from restorekit.frame import Exposure, Frame
 from restorekit.io import Headerless, read, read_capture
+from restorekit.io.dng import write_dng
 from restorekit.io.metadata import exif_fields
 
 CAMERA_FILES = (
@@ -254,3 +255,16 @@ def test_canon_cr3_files_tell_their_exposure_and_end(tmp_path: Path) -> None:
     assert (exposure.time_s, exposure.iso) == (0.5, 1600)
     with pytest.raises(InputError, match=r"cut\.cr3: is cut off"):
         read(tmp_path / "cut.cr3")
+
+
+@pytest.mark.parametrize("black", [512.0, 0.0])
+def test_a_copy_filled_with_zeros_is_noticed(tmp_path: Path, black: float) -> None:
+    mosaic = np.random.default_rng(0).integers(600, 9000, (64, 48)).astype(np.uint16)
+    mosaic[50:] = 0
+    path = tmp_path / "cut.dng"
+    write_dng(path, Frame.from_bayer(mosaic, pattern="RGGB", black=black, white=16383))
+    if black:
+        with pytest.raises(InputError, match=r"cut\.dng.*last 14 of 64 rows are empty"):
+            read(path)
+    else:
+        assert "last 14 of 64 rows are empty" in read(path).notes[0]
