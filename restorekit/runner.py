@@ -30,9 +30,11 @@ class RunOptions:
     """Settings of a run that are not the pipeline's.
 
     ``ev`` gives the exposure offsets of a bracket's frames in file order, in stops.
+    ``strip_rows`` is the height of strips, chosen by width where not given.
     ``isolate`` decodes in a child process, so that a crash of a decoder fails one file.
     """
 
+    strip_rows: int | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     ev: tuple[float, ...] = ()
     privacy: Literal["keep", "strip"] = "keep"
@@ -120,7 +122,7 @@ class Runner:
         return report
 
     def _make(self, job: Job, report: JobReport, progress: Progress | None) -> None:
-        run = Run(device=self.options.device, progress=progress)
+        run = Run(device=self.options.device, strip_rows=self.options.strip_rows, progress=progress)
         started = time.perf_counter()
         images: list[Frame | Bracket] = [self._read(job.inputs)]
         run.seconds["read"] = time.perf_counter() - started

@@ -75,6 +75,8 @@ def test_set_changes_the_result(tmp_path: Path) -> None:
         (("run", "photo-enhance", "a.png", "out", "--device", "cuda:9"), "cuda:9"),
         (("run", "bracket-fusion", "a.png", "out", "--ev", "a,b"), "-2,0,2"),
         (("run", "bracket-fusion", "a.png", "out", "--group", "1"), "--group"),
+        (("run", "photo-enhance", "a.png", "out", "--tile", "3"), "--tile"),
+        (("run", "photo-enhance", "a.png", "out", "--group", "3"), "single images"),
         (("stages", "show", "tone.filmc"), "did you mean 'tone.filmic'?"),
         (("check", "bad.yaml"), "bad.yaml:3:5:"),
     ],
@@ -122,3 +124,12 @@ def test_doctor_finds_nothing_wrong_here() -> None:
     result = restorekit("doctor")
     assert result.returncode == 0, result.stderr
     assert "torch" in result.stdout
+
+
+def test_tiles_do_not_change_the_result(tmp_path: Path) -> None:
+    source = photo(tmp_path / "a.png")
+    for tile in ("auto", "off", "16"):
+        result = restorekit("run", "photo-enhance", source, tmp_path / f"{tile}.png", "--tile", tile)
+        assert result.returncode == 0, result.stderr
+    pictures = [np.asarray(Image.open(tmp_path / f"{tile}.png")) for tile in ("auto", "off", "16")]
+    assert all(np.abs(other.astype(int) - pictures[0]).max() <= 1 for other in pictures[1:])

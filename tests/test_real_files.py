@@ -35,7 +35,7 @@ WARNINGS = {
     "kodak_dc50.kdc": ("DC50 Zoom Camera) stored no white balance; gray", "DC50 Zoom Camera has no colour matrix; its"),
     DARK_FRAME: (),
 }
-HEADERLESS = "headerless: {{width: 768, height: 512, pattern: {pattern}, dtype: u16le, black: 600, white: 16383}}"
+HEADERLESS = "headerless: {{size: 768x512, pattern: {pattern}, dtype: u16le, black: 600, white: 16383}}"
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def test_mosaics_without_header_are_refused_without_it(shared_data: Path, tmp_pa
 
 def test_a_description_of_the_wrong_size_is_refused(checkout: Path, shared_data: Path, tmp_path: Path) -> None:
     path = described(checkout, tmp_path, "RGGB")
-    path.write_text(path.read_text().replace("width: 768", "width: 770"))
+    path.write_text(path.read_text().replace("size: 768x512", "size: 770x512"))
     source = shared_data / "raw" / "plain" / "isp_DSC_1339_768x512_rggb_u16le.raw"
     (job,) = run(Pipeline.load(path), [source], tmp_path / "a.tif").jobs
     assert "has 786432 bytes, but 770x512 u16le makes 788480" in job.error

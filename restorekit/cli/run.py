@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from restorekit.runner import Runner
 
 
+WHOLE = 1 << 30
+"""More rows than any image has."""
+
+
 class ExistingFiles(StrEnum):
     """What to do with outputs that are there already."""
 
@@ -53,6 +57,9 @@ def run(
         typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter; may be repeated."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    tile: Annotated[
+        str, typer.Option(metavar="auto|off|N", help="Work in strips of N rows; off: the whole image at once.")
+    ] = "auto",
     ev: Annotated[
         str, typer.Option(metavar="EV,EV,...", help="Exposure offsets of a bracket's frames, in stops, in file order.")
     ] = "",
@@ -110,7 +117,14 @@ def run(
     from restorekit.runner import Runner, RunOptions
 
     devices.keep_freed_memory()
-    options = RunOptions(devices.choose(device), offsets, privacy.value, isolate, fail_fast)
+    options = RunOptions(
+        strip_rows=_strip_rows(tile),
+        device=devices.choose(device),
+        ev=offsets,
+        privacy=privacy.value,
+        isolate=isolate,
+        fail_fast=fail_fast,
+    )
     runner = Runner(pipe, plan, options)
     if runner.removed_leftovers:
         typer.echo(f"removed {runner.removed_leftovers} unfinished files of an earlier run", err=True)
@@ -151,6 +165,14 @@ def _offsets(text: str) -> tuple[float, ...]:
     if not all(map(math.isfinite, offsets)):
         raise RestorekitError(f"--ev {text}: write stops separated by commas, for instance -2,0,2")
     return offsets
+
+
+def _strip_rows(tile: str) -> int | None:
+    if tile in ("auto", "off"):
+        return None if tile == "auto" else WHOLE
+    if tile.isdigit() and int(tile) >= 16:
+        return int(tile) + int(tile) % 2
+    raise RestorekitError(f"--tile {tile}: use auto, off (the whole image at once), or the rows of a strip, from 16")
 
 
 def _grouping(text: str, pipe: Pipeline) -> Grouping | None:

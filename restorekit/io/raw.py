@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
@@ -39,12 +40,26 @@ _MARKS = (b"FOVb", b"\0MRM", b"ARRI", b"XPDS", b"NOKIARAW", b"IIII", b"MMMM", b"
 D65_K = 6504.0
 
 
+def _size(value: object) -> object:
+    """``768x512`` as two numbers; what is no such text is left to the type to judge."""
+    found = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", value) if isinstance(value, str) else None
+    if isinstance(value, str) and found is None:
+        raise ValueError("must be width x height, for example 768x512")
+    return (int(found[1]), int(found[2])) if found else value
+
+
 @pydantic_dataclass(frozen=True, kw_only=True, config=pydantic.ConfigDict(extra="forbid"))
 class Headerless:
-    """What a bare mosaic does not tell: rows of ``width`` photosites, one after the other, and nothing else."""
+    """What a bare mosaic does not tell: rows of photosites, one after the other, and nothing else.
 
-    width: Annotated[int, pydantic.Field(gt=0, description="Photosites in a row")]
-    height: Annotated[int, pydantic.Field(gt=0, description="Rows")]
+    ``size`` is width and height, in YAML ``768x512`` or ``[768, 512]``.
+    """
+
+    size: Annotated[
+        tuple[pydantic.PositiveInt, pydantic.PositiveInt],
+        pydantic.BeforeValidator(_size, json_schema_input_type=str | tuple[int, int]),
+        pydantic.Field(description="Photosites in a row, and rows: 768x512"),
+    ]
     pattern: Annotated[BayerPattern, pydantic.Field(description="Colours of the top left 2x2 photosites, row by row")]
     dtype: Annotated[
         Literal["u8", "u16le", "u16be"], pydantic.Field(description="8 bits, or 16 bits in little or big endian order")
@@ -58,6 +73,14 @@ class Headerless:
             own = "" if self.white is not None else f", the largest number of {self.dtype}"
             raise ValueError(f"black {self.black:g} must lie below white {self.white_level:g}{own}")
         return self
+
+    @property
+    def width(self) -> int:
+        return self.size[0]
+
+    @property
+    def height(self) -> int:
+        return self.size[1]
 
     @property
     def white_level(self) -> float:
@@ -79,7 +102,7 @@ def read_headerless(path: Path, spec: Headerless) -> Frame:
     if size != spec.bytes:
         raise InputError(
             f"{path}: has {size} bytes, but {spec.width}x{spec.height} {spec.dtype} makes {spec.bytes}; "
-            "correct input: {headerless: {width, height, dtype}}"
+            "correct input: {headerless: {size, dtype}}"
         )
     mosaic = np.fromfile(path, DEPTHS[spec.dtype]).reshape(spec.height, spec.width)
     mosaic = mosaic.astype(mosaic.dtype.newbyteorder("="), copy=False)
@@ -103,7 +126,7 @@ def read_raw(path: Path) -> Frame:
             raise InputError(f"{path}: begins like no RAW file that LibRaw knows; it is damaged or has a wrong name")
         raise InputError(
             f"{path}: has no header that tells what it is; if it is a bare mosaic describe it, for example "
-            "input: {headerless: {width: 6000, height: 4000, pattern: RGGB, dtype: u16le, black: 512, white: 16383}}"
+            "input: {headerless: {size: 6000x4000, pattern: RGGB, dtype: u16le, black: 512, white: 16383}}"
         )
     import rawpy
 

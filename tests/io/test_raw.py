@@ -127,13 +127,13 @@ def test_bare_mosaics_are_read_only_when_described(shared_data: Path, pattern: s
     path = shared_data / "raw" / "plain" / f"isp_DSC_1339_768x512_{pattern}_u16le.raw"
     with pytest.raises(InputError, match=r"input: \{headerless"):
         read(path)
-    spec = Headerless(width=768, height=512, pattern=pattern.upper(), dtype="u16le", black=600, white=16383)  # type: ignore[arg-type]
+    spec = Headerless(size=(768, 512), pattern=pattern.upper(), dtype="u16le", black=600, white=16383)  # type: ignore[arg-type]
     frame = read(path, headerless=spec)
     assert frame.pixels.shape == (1, 512, 768)
     assert (int(frame.pixels.to(torch.int32).min()), int(frame.pixels.to(torch.int32).max())) == (616, 16383)
     assert "".join(frame.camera.cfa) == pattern.upper()
     with pytest.raises(InputError, match=r"786432 bytes, but 768x511"):
-        read(path, headerless=Headerless(width=768, height=511, pattern="RGGB"))
+        read(path, headerless=Headerless(size=(768, 511), pattern="RGGB"))
 
 
 @pytest.mark.parametrize(("dtype", "stored"), [("u8", "u1"), ("u16le", "<u2"), ("u16be", ">u2")])
@@ -141,7 +141,7 @@ def test_bare_mosaics_of_every_type(tmp_path: Path, dtype: str, stored: str) -> 
     values = np.arange(48).reshape(6, 8) * 5
     path = tmp_path / "a.bin"
     path.write_bytes(values.astype(stored).tobytes())
-    frame = read(path, headerless=Headerless(width=8, height=6, pattern="GRBG", dtype=dtype, black=1))  # type: ignore[arg-type]
+    frame = read(path, headerless=Headerless(size=(8, 6), pattern="GRBG", dtype=dtype, black=1))  # type: ignore[arg-type]
     np.testing.assert_array_equal(frame.pixels[0].numpy(), values)
     assert frame.camera.white is not None
     assert frame.camera.white.tolist() == [255 if dtype == "u8" else 65535]
@@ -157,11 +157,11 @@ def test_bare_mosaics_of_every_type(tmp_path: Path, dtype: str, stored: str) -> 
 )
 def test_levels_that_leave_no_room_are_refused(levels: dict[str, float], says: str) -> None:
     with pytest.raises(pydantic.ValidationError, match=says):
-        pydantic.TypeAdapter(Headerless).validate_python({"width": 8, "height": 6, "pattern": "RGGB", **levels})
+        pydantic.TypeAdapter(Headerless).validate_python({"size": (8, 6), "pattern": "RGGB", **levels})
 
 
 def test_a_description_does_not_change_other_files(shared_data: Path) -> None:
-    spec = Headerless(width=10, height=10, pattern="RGGB")
+    spec = Headerless(size=(10, 10), pattern="RGGB")
     assert read(shared_data / "raw" / "kodak_dc50.kdc", headerless=spec).pixels.shape == (1, 512, 768)
 
 
@@ -268,3 +268,13 @@ def test_a_copy_filled_with_zeros_is_noticed(tmp_path: Path, black: float) -> No
             read(path)
     else:
         assert "last 14 of 64 rows are empty" in read(path).notes[0]
+
+
+def test_the_size_of_a_bare_mosaic_in_words() -> None:
+    adapter = pydantic.TypeAdapter(Headerless)
+    for size in ("768x512", [768, 512], " 768 X 512 "):
+        spec = adapter.validate_python({"size": size, "pattern": "RGGB"})
+        assert (spec.width, spec.height, spec.bytes) == (768, 512, 2 * 768 * 512)
+    for size in ("768", "0x5", [768], "axb"):
+        with pytest.raises(pydantic.ValidationError):
+            adapter.validate_python({"size": size, "pattern": "RGGB"})
