@@ -207,7 +207,7 @@ def test_mosaics_without_header_are_refused_without_it(shared_data: Path, tmp_pa
     assert report.exit_code == 1 and len(report.jobs) == 2
     for job in report.jobs:
         assert job.status == "failed" and job.error.startswith(job.inputs[0])
-        assert "input: {headerless: {width" in job.error and "\n" not in job.error
+        assert "input: {headerless: {size" in job.error and "\n" not in job.error
     assert not list((tmp_path / "out").glob("*.tif*"))
 
 
