@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -17,3 +18,8 @@ def folder(kind: Kind) -> Path:
     package = Path(__file__).parent
     installed = package / "_bundled"
     return installed / kind if installed.is_dir() else package.parent / kind
+
+
+def pipelines() -> Mapping[str, Path]:
+    """The files of the shipped pipelines, by name."""
+    return {path.stem: path for path in sorted(folder("pipelines").glob("*.yaml"))}

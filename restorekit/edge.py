@@ -1,7 +1,7 @@
 """Bring an image to the state a pipeline declares: the stages that run before its first one.
 
 The checker never inserts a conversion inside a pipeline; this is the one place where stages
-are added, from the declared input alone, and ``explain`` and ``--dry-run`` show them.
+are added, from the declared input alone, and ``--dry-run`` shows them.
 """
 
 from __future__ import annotations

@@ -204,11 +204,11 @@ def _folders(root: Path, journal: Journal, recursive: bool, brackets: bool) -> I
     """
     pattern = "**/" if recursive else "*/"
     below = sorted(path for path in root.glob(pattern) if path.is_dir()) if recursive or brackets else []
-    output = journal.folder.resolve()
+    output, base = journal.folder.resolve(), root.resolve()
+    below_input = output != base and output.is_relative_to(base)
     for folder in [root, *(path for path in below if path != root)]:
         parts = folder.relative_to(root).parts
-        made = folder != root and output in (folder.resolve(), *folder.resolve().parents)
-        if (made and output not in (root.resolve(), *root.resolve().parents)) or any(p.startswith(".") for p in parts):
+        if any(part.startswith(".") for part in parts) or (below_input and folder.resolve().is_relative_to(output)):
             continue
         files = sorted(
             path

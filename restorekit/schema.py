@@ -58,16 +58,11 @@ def load(name_or_path: str | Path) -> Pipeline:
             raise RestorekitError(
                 f"{path}: cannot be read as a pipeline: {error}; it must be a UTF-8 YAML file"
             ) from None
-    names = shipped()
+    names = bundled.pipelines()
     if str(name_or_path) not in names:
         hint = did_you_mean(str(name_or_path), names) or "; restorekit pipelines list names the shipped ones"
         raise RestorekitError(f"unknown pipeline '{name_or_path}'{hint}")
     return parse(names[str(name_or_path)].read_text(encoding="utf-8"), f"{name_or_path}.yaml")
-
-
-def shipped() -> Mapping[str, Path]:
-    """The files of the shipped pipelines, by name."""
-    return {path.stem: path for path in sorted(bundled.folder("pipelines").glob("*.yaml"))}
 
 
 def parse(text: str, source: str) -> Pipeline:

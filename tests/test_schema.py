@@ -9,11 +9,12 @@ import pydantic
 import pytest
 import yaml
 
+from restorekit import bundled
 from restorekit.errors import PipelineError, RestorekitError
 from restorekit.json_schema import describe, json_schema
 from restorekit.pipeline import Pipeline
 from restorekit.registry import stage_class, stage_entries
-from restorekit.schema import parse, shipped
+from restorekit.schema import parse
 
 GOOD = """\
 restorekit: 1
@@ -48,7 +49,7 @@ def test_a_pipeline_survives_the_way_through_its_own_yaml() -> None:
     assert again == pipe and again.fingerprint == pipe.fingerprint
 
 
-@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize("name", sorted(bundled.pipelines()))
 def test_every_shipped_pipeline_is_sound_and_named_as_its_file(name: str) -> None:
     pipe = Pipeline.load(name)
     assert pipe.name == name and pipe.summary
@@ -199,7 +200,7 @@ def test_the_json_schema_knows_every_stage_and_parameter() -> None:
     schema = json_schema()
     assert set(schema["$defs"]) == set(stage_entries())
     validator = jsonschema.Draft202012Validator(schema)
-    for path in shipped().values():
+    for path in bundled.pipelines().values():
         assert not list(validator.iter_errors(yaml.safe_load(path.read_text(encoding="utf-8"))))
     assert list(validator.iter_errors({**yaml.safe_load(GOOD), "stages": [{"tone.reinhard": {"kye": 1}}]}))
 

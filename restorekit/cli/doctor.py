@@ -12,10 +12,11 @@ def doctor() -> None:
     import shutil
     import tempfile
 
+    from restorekit import bundled
     from restorekit.errors import RestorekitError
     from restorekit.registry import stage_class, stage_entries
     from restorekit.report import versions
-    from restorekit.schema import load, shipped
+    from restorekit.schema import load
 
     problems: list[str] = []
     for name, version in versions().items():
@@ -32,7 +33,7 @@ def doctor() -> None:
             stage_class(name)
         except RestorekitError as error:
             problems.append(f"{error}; update or remove the package that brings it")
-    for name in shipped():
+    for name in bundled.pipelines():
         try:
             load(name)
         except RestorekitError as error:

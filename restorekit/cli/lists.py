@@ -33,25 +33,26 @@ def list_pipelines(as_json: Json = False) -> None:
     """Names and what they are for."""
     import yaml
 
-    from restorekit.bundled import folder
+    from restorekit import bundled
 
     rows = []
-    for path in sorted(folder("pipelines").glob("*.yaml")):
+    for name, path in bundled.pipelines().items():
         head = yaml.safe_load(path.read_text(encoding="utf-8"))
-        rows.append({"name": path.stem, "summary": str(head.get("summary", ""))})
+        rows.append({"name": name, "summary": str(head.get("summary", ""))})
     _rows(rows, as_json, "no pipelines are installed")
 
 
 @pipelines.command("show", no_args_is_help=True)
 def show_pipeline(name: str) -> None:
     """The YAML of a shipped pipeline, to copy and change."""
-    from restorekit.bundled import folder
+    from restorekit import bundled
     from restorekit.errors import RestorekitError
     from restorekit.registry import did_you_mean
 
-    known = {path.stem: path for path in folder("pipelines").glob("*.yaml")}
+    known = bundled.pipelines()
     if name not in known:
-        raise RestorekitError(f"unknown pipeline '{name}'{did_you_mean(name, known)}")
+        hint = did_you_mean(name, known) or "; restorekit pipelines list names the shipped ones"
+        raise RestorekitError(f"unknown pipeline '{name}'{hint}")
     typer.echo(known[name].read_text(encoding="utf-8"), nl=False)
 
 

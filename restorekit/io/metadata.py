@@ -63,11 +63,6 @@ def clean_exif(block: bytes, orientation: int = 1) -> bytes:
     return _compact(io.BytesIO(block), orientation, maker_note=True)
 
 
-def set_orientation(block: bytes, orientation: int) -> bytes:
-    """The block with another EXIF orientation (1..8); an empty block stays empty."""
-    return clean_exif(block, orientation)
-
-
 def raw_exif(file: BinaryIO, *, keep_orientation: bool = False) -> bytes:
     """The EXIF block of a TIFF-structured file, without maker note; empty if damaged. Its orientation becomes 1."""
     return _compact(file, None if keep_orientation else 1, maker_note=False)

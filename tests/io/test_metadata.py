@@ -20,7 +20,6 @@ from restorekit.io.metadata import (
     exposure_from_exif,
     output_exif,
     read_capture,
-    set_orientation,
 )
 from restorekit.io.tiff import Field
 
@@ -68,9 +67,9 @@ def test_cleaning_twice_changes_nothing_more() -> None:
 
 def test_the_orientation_is_set_and_read() -> None:
     for orientation in range(1, 9):
-        assert exif_orientation(set_orientation(exif(), orientation)) == orientation
+        assert exif_orientation(clean_exif(exif(), orientation)) == orientation
     assert exif_orientation(b"") == 1
-    assert set_orientation(b"", 3) == b""
+    assert clean_exif(b"", 3) == b""
 
 
 def test_texts_end_with_one_nul() -> None:
