@@ -17,7 +17,8 @@ import torch
 
 import restorekit as rk
 from restorekit.color.transfer import decode, encode
-from restorekit.frame import Facts, Frame
+from restorekit.facts import Facts
+from restorekit.frame import Frame
 from restorekit.metrics.psnr import psnr
 from restorekit.stages.demosaic import Demosaic
 from restorekit.state import ImageState

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from restorekit import stages as stages
     from restorekit.errors import RestorekitError as RestorekitError
+    from restorekit.facts import Camera as Camera
+    from restorekit.facts import Exposure as Exposure
     from restorekit.frame import Bracket as Bracket
-    from restorekit.frame import Camera as Camera
-    from restorekit.frame import Exposure as Exposure
     from restorekit.frame import Frame as Frame
     from restorekit.io.formats import OutputSpec as OutputSpec
     from restorekit.io.raw import Headerless as Headerless

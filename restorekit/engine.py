@@ -112,7 +112,10 @@ def plan(pipeline: Pipeline, image: Frame | Bracket) -> tuple[Step, ...]:
     found = fold(have, [step.stage for step in steps])
     if found.problems:
         raise InputError(f"{name}: does not fit pipeline {pipeline.name}: {found.problems[0][1]}")
-    return tuple(Step(step.id, step.stage.suited(state)) for step, state in zip(steps, found.states, strict=False))
+    return tuple(
+        Step(step.id, step.stage.suited(replace(frames[0], state=state)))
+        for step, state in zip(steps, found.states, strict=False)
+    )
 
 
 def _execute(

@@ -13,141 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restorekit.errors import InputError
+from restorekit.facts import Camera, Exposure, Facts, Metadata
 from restorekit.planes import orient, to_float
 from restorekit.state import ImageState
 
 BayerPattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
-Matrix = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """How the light was gathered. Unknown values are ``None``.
-
-    ``time_s`` seconds, ``f_number`` the aperture N, ``iso`` the exposure index,
-    ``ev_offset`` stops relative to the reference frame of a bracket, when it is known.
-    """
-
-    time_s: float | None = None
-    f_number: float | None = None
-    iso: float | None = None
-    ev_offset: float | None = None
-
-    @property
-    def relative(self) -> float | None:
-        """Gathered light, ``t * S / N^2`` (ISO 100 and unknown apertures count as 1)."""
-        if self.time_s is None:
-            return None
-        return self.time_s * (self.iso or 100.0) / 100.0 / (self.f_number or 1.0) ** 2
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """The DNG colour model of a camera for one calibration illuminant (DNG 1.7, chapter 6).
-
-    ``temperature_k`` the illuminant's correlated colour temperature in kelvin, ``color_matrix`` ``[3,3]`` XYZ to
-    camera, ``forward_matrix`` ``[3,3]`` white-balanced camera to XYZ D50,
-    ``camera_calibration`` ``[3,3]`` reference camera to this camera.
-    """
-
-    temperature_k: float
-    color_matrix: Matrix
-    forward_matrix: Matrix | None = None
-    camera_calibration: Matrix | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Camera:
-    """What a camera says about its sensor. Levels are digital numbers, before any scaling.
-
-    ``cfa`` names the colours of the repeating cell row by row (``("RG", "GB")``; six rows of
-    six for X-Trans; empty where there is no mosaic). ``black`` ``[h,w,C]`` repeats over the image
-    like the cell (C is the number of channels), ``white`` ``[C]``; C is 1 for a mosaic.
-    ``black_rows``/``black_columns`` are the DNG BlackLevelDeltaV/H. ``neutral`` ``[3]`` is the
-    camera's response to the light's white, green = 1.
-    """
-
-    make: str = ""
-    model: str = ""
-    cfa: tuple[str, ...] = ()
-    black: NDArray[np.float32] | None = None
-    white: NDArray[np.float32] | None = None
-    black_rows: NDArray[np.float32] | None = None
-    black_columns: NDArray[np.float32] | None = None
-    linearization: NDArray[np.float32] | None = None
-    neutral: tuple[float, float, float] | None = None
-    calibrations: tuple[Calibration, ...] = ()
-    analog_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    baseline_exposure_ev: float = 0.0
-    noise_profile: tuple[tuple[float, float], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Make and model as a person says them, for messages."""
-        first = self.model.lower().split(" ")[0]
-        if first and first in self.make.lower().split():
-            return self.model
-        return " ".join(part for part in (self.make, self.model) if part) or "unknown camera"
-
-
-@dataclass(frozen=True, eq=False)
-class Facts:
-    """What is known about the scene and the signal, beside the pixels.
-
-    illuminant
-        camera RGB of a white surface, green = 1 (the DNG AsShotNeutral).
-    white_balance
-        gains already applied to the channels, or ``None``.
-    noise
-        Poisson-Gaussian model ``variance = a * x + b`` a channel, in current pixel units.
-    clip_level
-        value at which each channel of the sensor clips, in current pixel units.
-    scale
-        factor between current pixel values and the sensor's 0..1 range.
-    alignment
-        ``[3,3]`` homography that brought this frame onto its reference.
-    measured
-        whole-image statistics of stages that need them, by stage name.
-    """
-
-    illuminant: tuple[float, float, float] | None = None
-    white_balance: tuple[float, float, float] | None = None
-    noise: tuple[tuple[float, float], ...] | None = None
-    clip_level: tuple[float, ...] | None = None
-    scale: float = 1.0
-    alignment: Matrix | None = None
-    measured: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
-
-    def scaled(self, gains: Sequence[float]) -> Facts:
-        """These facts after the pixels were multiplied, a gain a channel (or one for all).
-
-        Variance follows the square of the gain: ``a' = g a``, ``b' = g^2 b``.
-        """
-        g = tuple(gains) * (3 if len(gains) == 1 else 1)
-        changed = self
-        if self.clip_level is not None:
-            clip = self.clip_level * (len(g) if len(self.clip_level) == 1 else 1)
-            changed = replace(changed, clip_level=tuple(c * k for c, k in zip(clip, g, strict=True)))
-        if self.noise is not None:
-            noise = self.noise * (len(g) if len(self.noise) == 1 else 1)
-            changed = replace(changed, noise=tuple((a * k, b * k * k) for (a, b), k in zip(noise, g, strict=True)))
-        if len(set(g)) == 1:
-            changed = replace(changed, scale=self.scale * g[0])
-        return changed
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What a file carried beside its pixels; bytes are kept as the container held them.
-
-    ``exif`` is a TIFF-structured block without the ``Exif\\0\\0`` header, ``icc`` the profile
-    of the pixels, ``orientation`` the EXIF orientation (1..8) still to be applied.
-    """
-
-    exif: bytes = b""
-    icc: bytes = b""
-    xmp: bytes = b""
-    orientation: int = 1
 
 
 @dataclass(frozen=True)
@@ -249,12 +119,13 @@ class Frame:
         return replace(strip, region=Region(here.top + start, here.full_height))
 
     def upright(self) -> Frame:
-        """This frame turned so that its EXIF orientation is 1. Mosaics cannot be turned."""
-        orientation = self.metadata.orientation
-        if orientation == 1 or self.state.is_mosaic:
+        """This frame cropped and turned as its metadata still ask. Mosaics are left as they are."""
+        orientation, crop = self.metadata.orientation, self.metadata.crop
+        if (orientation == 1 and crop is None) or self.state.is_mosaic:
             return self
-        turned = self.planes(lambda plane: orient(plane, orientation))
-        return replace(turned, metadata=replace(self.metadata, orientation=1))
+        top, left, bottom, right = crop or (0, 0, self.height, self.width)
+        finished = self.planes(lambda plane: orient(plane[:, top:bottom, left:right], orientation))
+        return replace(finished, metadata=replace(self.metadata, orientation=1, crop=None))
 
     @staticmethod
     def from_bayer(

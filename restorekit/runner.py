@@ -16,7 +16,8 @@ import torch
 
 from restorekit.engine import Progress, Run, render
 from restorekit.errors import InputError, OutputError, RestorekitError
-from restorekit.frame import Bracket, Exposure, Frame, Metadata
+from restorekit.facts import Exposure, Metadata
+from restorekit.frame import Bracket, Frame
 from restorekit.io import read, write
 from restorekit.io.formats import OutputSpec, losses
 from restorekit.io.write import quantiser

@@ -15,7 +15,8 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 
 from restorekit.errors import StageError
-from restorekit.frame import Bracket, Facts, Frame
+from restorekit.facts import Facts
+from restorekit.frame import Bracket, Frame
 from restorekit.state import ImageState
 
 T = TypeVar("T")
@@ -98,8 +99,12 @@ class Stage:
         """The state after this stage, given the state before it."""
         return state.changed(self.spec.emits)
 
-    def suited(self, state: ImageState) -> Stage:
-        """This stage as it runs on a state: itself, or with a parameter changed that does not go with the state."""
+    def suited(self, frame: Frame) -> Stage:
+        """This stage as it runs on a frame: itself, or with a parameter changed that does not go with the frame.
+
+        ``Nothing()`` where there is nothing to do, so that strips run through. What counts is the frame's state,
+        camera, exposure and metadata; its pixels may be those of an earlier stage.
+        """
         return self
 
     def needs(self) -> tuple[str, ...]:
@@ -125,7 +130,7 @@ class Stage:
     def __call__(self, frame: Frame) -> Frame:
         """Run on a whole frame: check the state and facts, measure, apply, declare the new state."""
         self.check(frame)
-        stage, frame = self.suited(frame.state), frame.as_float()
+        stage, frame = self.suited(frame), frame.as_float()
         if stage.needs_measure(frame):
             frame = replace(frame, facts=stage.measure(frame))
         return run(stage, frame)
@@ -138,6 +143,15 @@ class Stage:
         for fact in self.needs():
             if getattr(frame.facts, fact) is None:
                 raise StageError(f"{frame.name}: {missing_fact(self.spec, fact)}")
+
+
+class Nothing(Stage):
+    """A stage that leaves every frame as it is."""
+
+    spec = StageSpec(name="nothing", source="no change")
+
+    def apply(self, frame: Frame) -> Frame:
+        return frame
 
 
 class BracketStage(Stage):

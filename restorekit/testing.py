@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from restorekit.frame import Camera, Facts, Frame
+from restorekit.facts import Camera, Facts
+from restorekit.frame import Frame
 from restorekit.stage import Stage
 from restorekit.state import ImageState
 from restorekit.strips import Collector, run_chain

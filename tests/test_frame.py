@@ -11,7 +11,8 @@ import torch
 
 from restorekit.engine import process
 from restorekit.errors import InputError, StageError
-from restorekit.frame import Bracket, Exposure, Frame, Metadata
+from restorekit.facts import Exposure, Metadata
+from restorekit.frame import Bracket, Frame
 from restorekit.pipeline import Pipeline
 from restorekit.planes import orient
 from restorekit.stage import Stage, StageSpec, parameters

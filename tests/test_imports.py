@@ -19,7 +19,7 @@ import restorekit
 PACKAGE = Path(restorekit.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "state", "planes", "frame", "bundled"),
+    ("errors", "state", "planes", "facts", "frame", "bundled"),
     ("color",),
     ("io",),
     ("stage", "strips", "tiling", "device"),
@@ -33,6 +33,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 HOMES: dict[str, tuple[str, ...]] = {
     "rawpy": ("io.raw", "io.libraw_demosaic"),
+    "lensfunpy": ("io.lensfun",),
+    "pillow_heif": ("io.heif",),
     "gradio": ("web",),
     "lpips": ("metrics.lpips",),
     "torchvision": (),

@@ -19,8 +19,9 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from restorekit.frame import BayerPattern, Calibration, Camera, Frame, Metadata
-from restorekit.io.dng import write_dng
+from restorekit.facts import Calibration, Camera, Metadata
+from restorekit.frame import BayerPattern, Frame
+from restorekit.io.dng_write import write_dng
 from restorekit.jobs import plan
 from restorekit.pipeline import Pipeline
 from restorekit.runner import Runner

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import restorekit.stages
-from restorekit.frame import Calibration, Camera, Facts, Frame
+from restorekit.facts import Calibration, Camera, Facts
+from restorekit.frame import Frame
 from restorekit.json_schema import describe
 from restorekit.registry import stage_class
 from restorekit.stage import BracketStage, Stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from restorekit.frame import Matrix
+from restorekit.facts import Matrix
 
 XY = tuple[float, float]
 """CIE 1931 chromaticity."""

@@ -17,7 +17,7 @@ from restorekit.color.adaptation import D50, XY, adaptation, chromaticity, white
 from restorekit.color.primaries import CHROMATICITIES, rgb_to_xyz
 from restorekit.color.temperature import temperature_and_duv
 from restorekit.errors import InputError
-from restorekit.frame import Calibration, Camera, Matrix
+from restorekit.facts import Calibration, Camera, Matrix
 from restorekit.state import Primaries
 
 Neutral = tuple[float, float, float]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restorekit.color.adaptation import D50, D65, XY, adaptation, white_xyz
-from restorekit.frame import Matrix
+from restorekit.facts import Matrix
 from restorekit.state import Primaries
 
 

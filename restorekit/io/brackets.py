@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from restorekit.errors import InputError
 
 if TYPE_CHECKING:
-    from restorekit.frame import Exposure
+    from restorekit.facts import Exposure
 
 SAME_EXPOSURE_EV = 1 / 6
 """Exposures closer than this are the same one: half of the smallest step of bracketing cameras."""

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from restorekit.errors import InputError
-from restorekit.frame import Frame, Metadata
+from restorekit.facts import Metadata
+from restorekit.frame import Frame
 from restorekit.io import embedded, icc, metadata
 from restorekit.io.embedded import Embedded
 from restorekit.state import ImageState, Primaries, Transfer

@@ -1,4 +1,4 @@
-"""DNG files by the DNG 1.7 specification (Adobe): mosaics and linear images read, Bayer mosaics written.
+"""DNG files by the DNG 1.7 specification (Adobe): mosaics and linear images.
 
 Reading gives the stored values after the linearization table, cropped to the active area, with all levels as the
 tags tell them. Nothing of it goes through another RAW decoder, so that no level is subtracted twice.
@@ -16,25 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from restorekit.color.camera import ILLUMINANT_TEMPERATURES_K, illuminant_temperature_k, neutral_of_white
-from restorekit.errors import InputError, OutputError
-from restorekit.frame import BayerPattern, Calibration, Camera, Exposure, Frame, Matrix, Metadata
-from restorekit.io import metadata, opcodes
+from restorekit.errors import InputError
+from restorekit.facts import Camera, Metadata
+from restorekit.frame import BayerPattern, Frame
+from restorekit.io import dng_color, metadata, opcodes
 from restorekit.io.optical_black import with_measured_black
 from restorekit.io.tiff import (
-    ASCII,
-    BYTE,
-    DOUBLE,
-    LONG,
-    RATIONAL,
-    SHORT,
-    SRATIONAL,
-    UNDEFINED,
     Directory,
-    Field,
     TiffError,
-    Tree,
-    lay_out,
     read_directories,
 )
 from restorekit.state import ImageState
@@ -51,11 +40,6 @@ LINEARIZATION_TABLE, BLACK_REPEAT, BLACK_LEVEL, BLACK_DELTA_H, BLACK_DELTA_V, WH
 CFA_REPEAT, CFA_PATTERN, CFA_PLANE_COLOR, CFA_LAYOUT = 33421, 33422, 50710, 50711
 ANALOG_BALANCE, AS_SHOT_NEUTRAL, AS_SHOT_WHITE_XY, BASELINE_EXPOSURE = range(50727, 50731)
 UNIQUE_MODEL, ACTIVE_AREA, NOISE_PROFILE = 50708, 50829, 51041
-CALIBRATION_SIGNATURE, PROFILE_SIGNATURE = 50931, 50932
-CALIBRATIONS = ((50778, 50721, 50964, 50723), (50779, 50722, 50965, 50724), (52529, 52531, 52532, 52530))
-"""Tags of each calibration: CalibrationIlluminant, ColorMatrix, ForwardMatrix, CameraCalibration."""
-
-_UNKNOWN_LIGHT_K = 5003.0
 
 
 def read_dng(path: Path) -> Frame:
@@ -104,32 +88,6 @@ def read_dng(path: Path) -> Frame:
     for note in notes:
         frame = frame.with_note(f"{path.name}: {note}")
     return frame
-
-
-def write_dng(path: Path, frame: Frame) -> None:
-    """Write a sensor-referred Bayer mosaic of 16-bit digital numbers as an uncompressed DNG 1.4 (1.6 for 3 lights).
-
-    Camera, exposure, EXIF and orientation go with it; :func:`read_dng` gives them back.
-
-    Raises OutputError for other frames, for calibrations of a light that EXIF has no name for, and where the
-    file cannot be written.
-    """
-    from restorekit.io.write import replacing
-
-    if frame.state.layout != "bayer" or frame.state.reference != "sensor" or frame.pixels.dtype != torch.uint16:
-        raise OutputError(
-            f"{path}: dng takes a Bayer mosaic of 16-bit digital numbers, this is {frame.state}; write exr or tiff"
-        )
-    mosaic = np.ascontiguousarray(frame.pixels[0].cpu().numpy(), dtype="<u2")
-    tree = _fields(path, frame)
-
-    def block(start: int) -> bytes:
-        return lay_out({**tree, 273: Field.of(LONG, (start,)), 279: Field.of(LONG, (mosaic.nbytes,))})
-
-    start = -(-len(block(0)) // 16) * 16
-    with replacing(path) as file:
-        file.write(block(start).ljust(start, b"\0"))
-        file.write(mosaic.data)
 
 
 def raw_directory(directories: tuple[Directory, ...]) -> Directory | None:
@@ -195,7 +153,7 @@ def _camera(path: Path, main: Directory, raw: Directory, channels: int) -> Camer
     cells = repeat[0] * repeat[1] * channels
     white = raw.numbers(WHITE_LEVEL) or (1.0 if floating else float(2**bits - 1),)
     deltas = [np.asarray(raw.numbers(tag), np.float32) for tag in (BLACK_DELTA_V, BLACK_DELTA_H)]
-    balance = _finite(main.numbers(ANALOG_BALANCE))
+    balance = dng_color.finite(main.numbers(ANALOG_BALANCE))
     noise = raw.numbers(NOISE_PROFILE) or main.numbers(NOISE_PROFILE)
     exposure_ev = main.numbers(BASELINE_EXPOSURE)
     camera = Camera(
@@ -206,14 +164,14 @@ def _camera(path: Path, main: Directory, raw: Directory, channels: int) -> Camer
         white=np.resize(np.asarray(white, np.float32), channels),
         black_rows=deltas[0] if deltas[0].any() else None,
         black_columns=deltas[1] if deltas[1].any() else None,
-        calibrations=_calibrations(main),
+        calibrations=dng_color.calibrations(main),
         analog_balance=(balance[0], balance[1], balance[2]) if len(balance) == 3 else (1.0, 1.0, 1.0),
         baseline_exposure_ev=exposure_ev[0] if exposure_ev and math.isfinite(exposure_ev[0]) else 0.0,
         noise_profile=tuple(zip(noise[::2], noise[1::2], strict=False)),
     )
     if not (camera.white is not None and camera.black is not None and (camera.white > camera.black.max((0, 1))).all()):
         raise InputError(f"{path}: its white level is not above its black level; the file is damaged")
-    return replace(camera, neutral=_neutral(main, camera))
+    return replace(camera, neutral=dng_color.neutral(main, camera))
 
 
 def _pattern(path: Path, raw: Directory) -> tuple[str, ...]:
@@ -231,135 +189,5 @@ def _pattern(path: Path, raw: Directory) -> tuple[str, ...]:
     return lines
 
 
-def _neutral(main: Directory, camera: Camera) -> tuple[float, float, float] | None:
-    values = main.numbers(AS_SHOT_NEUTRAL)
-    if len(values) == 3 and all(math.isfinite(value) and value > 0 for value in values):
-        return values[0] / values[1], 1.0, values[2] / values[1]
-    white = main.numbers(AS_SHOT_WHITE_XY)
-    if len(white) == 2 and all(0 < value < 1 for value in white) and camera.calibrations:
-        return neutral_of_white(camera, (white[0], white[1]))
-    return None
-
-
-def _calibrations(main: Directory) -> tuple[Calibration, ...]:
-    """The colour calibrations; only the first one where a second is for a light that has no temperature."""
-    individual = main.text(CALIBRATION_SIGNATURE) == main.text(PROFILE_SIGNATURE)
-    found: list[tuple[float | None, Calibration]] = []
-    for light, color, forward, calibration in CALIBRATIONS:
-        matrix = _matrix(main, color)
-        if matrix is not None:
-            temperature_k = illuminant_temperature_k(main.integer(light, 0))
-            own = _matrix(main, calibration) if individual else None
-            known = temperature_k or _UNKNOWN_LIGHT_K
-            found.append((temperature_k, Calibration(known, matrix, _matrix(main, forward), own)))
-    if any(temperature_k is None for temperature_k, _ in found):
-        found = found[:1]
-    return tuple(calibration for _, calibration in found)
-
-
-def _matrix(main: Directory, tag: int) -> Matrix | None:
-    values = _finite(main.numbers(tag))
-    matrix = np.asarray(values, np.float64)
-    return matrix.reshape(3, 3) if matrix.size == 9 and matrix.any() else None
-
-
-def _finite(values: tuple[float, ...]) -> tuple[float, ...]:
-    return values if all(math.isfinite(value) for value in values) else ()
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _fields(path: Path, frame: Frame) -> Tree:
-    """All fields of a DNG but the place of its strip."""
-    from restorekit import __version__
-
-    camera = frame.camera
-    black = np.zeros((1, 1, 1), np.float32) if camera.black is None else camera.black
-    white = 65535.0 if camera.white is None else float(camera.white[0])
-    noise = [value for pair in camera.noise_profile for value in pair]
-    three = len(camera.calibrations) > 2
-    tree = metadata.output_exif(
-        frame.metadata.exif, width=frame.width, height=frame.height, software=f"restorekit {__version__}", order="<"
-    )
-    tree |= {
-        metadata.MAKE: Field.of(ASCII, camera.make),
-        metadata.MODEL: Field.of(ASCII, camera.model),
-        metadata.ORIENTATION: Field.of(SHORT, (frame.metadata.orientation,)),
-        SUBFILE_TYPE: Field.of(LONG, (0,)),
-        256: Field.of(LONG, (frame.width,)),
-        257: Field.of(LONG, (frame.height,)),
-        BITS: Field.of(SHORT, (16,)),
-        259: Field.of(SHORT, (1,)),
-        PHOTOMETRIC: Field.of(SHORT, (CFA,)),
-        277: Field.of(SHORT, (1,)),
-        278: Field.of(LONG, (frame.height,)),
-        284: Field.of(SHORT, (1,)),
-        CFA_REPEAT: Field.of(SHORT, (2, 2)),
-        CFA_PATTERN: Field.of(BYTE, ["RGB".index(color) for color in "".join(camera.cfa)]),
-        CFA_PLANE_COLOR: Field.of(BYTE, (0, 1, 2)),
-        CFA_LAYOUT: Field.of(SHORT, (1,)),
-        DNG_VERSION: Field.of(BYTE, (1, 6, 0, 0) if three else (1, 4, 0, 0)),
-        50707: Field.of(BYTE, (1, 6, 0, 0) if three else (1, 2, 0, 0)),
-        UNIQUE_MODEL: Field.of(ASCII, camera.name),
-        BLACK_REPEAT: Field.of(SHORT, black.shape[:2]),
-        BLACK_LEVEL: Field.of(RATIONAL, black.reshape(-1).tolist()),
-        WHITE_LEVEL: Field.of(LONG, (round(white),)),
-        50718: Field.of(RATIONAL, (1, 1)),
-        50719: Field.of(LONG, (0, 0)),
-        50720: Field.of(LONG, (frame.width, frame.height)),
-        ANALOG_BALANCE: Field.of(RATIONAL, camera.analog_balance),
-        BASELINE_EXPOSURE: Field.of(SRATIONAL, (camera.baseline_exposure_ev,)),
-        ACTIVE_AREA: Field.of(LONG, (0, 0, frame.height, frame.width)),
-    }
-    if camera.neutral is not None:
-        tree[AS_SHOT_NEUTRAL] = Field.of(RATIONAL, camera.neutral)
-    if noise:
-        tree[NOISE_PROFILE] = Field.of(DOUBLE, noise)
-    for tag, levels in ((BLACK_DELTA_V, camera.black_rows), (BLACK_DELTA_H, camera.black_columns)):
-        if levels is not None:
-            tree[tag] = Field.of(SRATIONAL, levels.tolist())
-    tree |= _calibration_fields(path, camera.calibrations)
-    photo = tree.setdefault(metadata.EXIF_IFD, {})
-    assert isinstance(photo, dict)
-    photo |= _exposure_fields(frame.exposure)
-    photo.setdefault(metadata.EXIF_VERSION, Field.of(UNDEFINED, b"0232"))
-    return tree
-
-
-def _calibration_fields(path: Path, calibrations: tuple[Calibration, ...]) -> Tree:
-    tree: Tree = {}
-    for calibration, tags in zip(calibrations, CALIBRATIONS, strict=False):
-        code = _light_code(calibration.temperature_k)
-        if code is None and len(calibrations) > 1:
-            raise OutputError(
-                f"{path}: no EXIF light source has the {calibration.temperature_k:g} K of a colour calibration; "
-                "calibrate for standard illuminants such as A (2856 K) and D65 (6504 K)"
-            )
-        matrices = (calibration.color_matrix, calibration.forward_matrix, calibration.camera_calibration)
-        tree[tags[0]] = Field.of(SHORT, (code or 0,))
-        for tag, matrix in zip(tags[1:], matrices, strict=True):
-            if matrix is not None:
-                tree[tag] = Field.of(SRATIONAL, matrix.reshape(-1).tolist())
-    return tree
-
-
-def _light_code(temperature_k: float) -> int | None:
-    """The EXIF light source of a temperature, CIE illuminants before lamps and weather."""
-    codes = sorted(ILLUMINANT_TEMPERATURES_K, key=lambda code: code not in range(17, 24))
-    return next((code for code in codes if abs(ILLUMINANT_TEMPERATURES_K[code] - temperature_k) < 1), None)
-
-
-def _exposure_fields(exposure: Exposure) -> Tree:
-    tree: Tree = {}
-    if exposure.time_s is not None:
-        tree[metadata.EXPOSURE_TIME] = Field.of(RATIONAL, (exposure.time_s,))
-    if exposure.f_number is not None:
-        tree[metadata.F_NUMBER] = Field.of(RATIONAL, (exposure.f_number,))
-    if exposure.iso is not None:
-        tree[metadata.ISO] = Field.of(SHORT, (min(round(exposure.iso), 65535),))
-        if exposure.iso >= 65535:
-            tree[34864] = Field.of(SHORT, (2,))
-            tree[metadata.RECOMMENDED_INDEX] = Field.of(LONG, (round(exposure.iso),))
-    return tree

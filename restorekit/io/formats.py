@@ -18,6 +18,8 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from restorekit.state import ImageState
 
 Format = Literal["jpeg", "png", "tiff", "exr", "dng"]
+OutputColor = Literal["source", "srgb", "p3", "bt2020", "adobe-rgb"]
+Intent = Literal["perceptual", "relative", "saturation", "absolute"]
 
 _ENCODED = ("srgb", "gamma")
 _NAMED_SPACES = ("bt709", "p3", "bt2020", "adobe-rgb", "prophoto")
@@ -98,6 +100,19 @@ class OutputSpec:
             description="png fast or small; tiff none, deflate or zstd; exr zip, zips, piz, rle or none; all lossless"
         ),
     ] = None
+    color: Annotated[
+        OutputColor | None,
+        pydantic.Field(
+            description="Colour space of the file: source (that of the input), srgb, p3, bt2020 or adobe-rgb; "
+            "that of the pipeline's last stage if not given"
+        ),
+    ] = None
+    intent: Annotated[
+        Intent, pydantic.Field(description="Rendering intent where the input's profile has tables and color is source")
+    ] = "relative"
+    black_point: Annotated[
+        bool, pydantic.Field(description="Black-point compensation where the input's profile has tables")
+    ] = True
     name: Annotated[
         str, pydantic.Field(description="Name of the file without its extension; {stem} is the name of the input")
     ] = "{stem}"

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from restorekit.color.primaries import CHROMATICITIES, Chromaticities, luminance_weights
 from restorekit.errors import InputError
-from restorekit.frame import Exposure, Frame
+from restorekit.facts import Exposure
+from restorekit.frame import Frame
 from restorekit.io import metadata
 from restorekit.io.metadata import ARTIST, MAKE, MODEL
 from restorekit.state import ImageState, Primaries

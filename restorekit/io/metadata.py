@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from restorekit.errors import InputError
-from restorekit.frame import Exposure
+from restorekit.facts import Exposure
 from restorekit.io.tiff import (
     ASCII,
     LONG,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restorekit.frame import Camera
+from restorekit.facts import Camera
 from restorekit.io.tiff import Directory
 
-LIST_1, LIST_2, LIST_3 = 51008, 51009, 51022
+OPCODE_LISTS = LIST_1, LIST_2, LIST_3 = 51008, 51009, 51022
 MAP_POLYNOMIAL = 8
 
 NAMES: Mapping[int, str] = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restorekit.frame import Camera
+from restorekit.facts import Camera
 
 LEAST_PX = 16
 """A border narrower than this is not measured."""

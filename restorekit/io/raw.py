@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from restorekit.errors import InputError
-from restorekit.frame import BayerPattern, Calibration, Camera, Exposure, Frame, Metadata
+from restorekit.facts import Calibration, Camera, Exposure, Metadata
+from restorekit.frame import BayerPattern, Frame
 from restorekit.io import containers, metadata
 from restorekit.io.optical_black import with_measured_black
 from restorekit.io.saturation import saturation_level

@@ -46,7 +46,7 @@ def write(frame: Frame, path: str | Path, spec: OutputSpec | None = None) -> Pat
     if message := refusal(spec.format, spec.bits, frame.state):
         raise OutputError(f"{path}: {message}")
     if spec.format == "dng":
-        from restorekit.io.dng import write_dng
+        from restorekit.io.dng_write import write_dng
 
         write_dng(path, replace(frame, pixels=stored(frame.pixels, spec)))
         return path

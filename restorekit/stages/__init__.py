@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from restorekit.stages.calibration import DarkFrame as DarkFrame
+    from restorekit.stages.calibration import FlatField as FlatField
     from restorekit.stages.color import CameraMatrix as CameraMatrix
     from restorekit.stages.color import Convert as Convert
     from restorekit.stages.color import Decode as Decode
     from restorekit.stages.color import Encode as Encode
     from restorekit.stages.color import ToRgb as ToRgb
     from restorekit.stages.color import WhiteBalance as WhiteBalance
+    from restorekit.stages.defringe import Defringe as Defringe
     from restorekit.stages.demosaic import Demosaic as Demosaic
     from restorekit.stages.denoise import Guided as Guided
     from restorekit.stages.denoise import NlMeans as NlMeans
@@ -25,17 +28,25 @@ if TYPE_CHECKING:
     from restorekit.stages.finish import Saturation as Saturation
     from restorekit.stages.finish import Sharpen as Sharpen
     from restorekit.stages.fusion import Mertens as Mertens
+    from restorekit.stages.gamut import Gamut as Gamut
     from restorekit.stages.geometry import Crop as Crop
     from restorekit.stages.geometry import Resize as Resize
     from restorekit.stages.geometry import Rotate as Rotate
     from restorekit.stages.highlights import Highlights as Highlights
     from restorekit.stages.illuminant import AsShot as AsShot
     from restorekit.stages.illuminant import GrayEdge as GrayEdge
+    from restorekit.stages.illuminant import GrayPatch as GrayPatch
     from restorekit.stages.illuminant import GrayWorld as GrayWorld
     from restorekit.stages.illuminant import ShadesOfGray as ShadesOfGray
+    from restorekit.stages.illuminant import Temperature as Temperature
     from restorekit.stages.illuminant import WhitePatch as WhitePatch
+    from restorekit.stages.lens import Correct as Correct
+    from restorekit.stages.profile import Look as Look
+    from restorekit.stages.profile import ProfileCurve as ProfileCurve
+    from restorekit.stages.proof import SoftProof as SoftProof
     from restorekit.stages.raw import BlackLevel as BlackLevel
     from restorekit.stages.raw import HotPixels as HotPixels
+    from restorekit.stages.shading import LensShading as LensShading
     from restorekit.stages.tone import Curve as Curve
     from restorekit.stages.tone import Exposure as Exposure
     from restorekit.stages.tone import Filmic as Filmic
@@ -56,14 +67,22 @@ BUILT_IN: Mapping[str, StageEntry] = {
         ("raw.black_level", "raw:BlackLevel", "Subtract black, linearise, scale to the white level, mark clipping"),
         ("raw.hot_pixels", "raw:HotPixels", "Replace stuck photosites, found by outlier test, dark frame or map"),
         ("raw.highlights", "highlights:Highlights", "Rebuild or neutralise clipped highlights without a colour cast"),
+        ("raw.lens_shading", "shading:LensShading", "Even out lens shading by the gain maps that a DNG brings"),
+        ("raw.dark_frame", "calibration:DarkFrame", "Subtract a dark frame"),
+        ("raw.flat_field", "calibration:FlatField", "Divide by a flat field"),
         ("raw.demosaic", "demosaic:Demosaic", "Interpolate the colour filter array to full RGB"),
         ("illuminant.as_shot", "illuminant:AsShot", "Take the white balance the camera stored"),
         ("illuminant.gray_world", "illuminant:GrayWorld", "Estimate the light from the mean colour"),
         ("illuminant.shades_of_gray", "illuminant:ShadesOfGray", "Estimate the light by a Minkowski mean"),
         ("illuminant.gray_edge", "illuminant:GrayEdge", "Estimate the light from the colour of edges"),
         ("illuminant.white_patch", "illuminant:WhitePatch", "Estimate the light from the brightest unclipped parts"),
+        ("illuminant.temperature", "illuminant:Temperature", "Set the light by its temperature and tint"),
+        ("illuminant.gray_patch", "illuminant:GrayPatch", "Take the light from a gray patch of the picture"),
         ("color.white_balance", "color:WhiteBalance", "Scale the channels so that the light's white is neutral"),
         ("color.camera_matrix", "color:CameraMatrix", "Camera RGB to linear RGB by the DNG colour model"),
+        ("color.look", "profile:Look", "Apply the look table of a camera profile (DNG, DCP)"),
+        ("color.gamut", "gamut:Gamut", "Bring colours into a smaller gamut without changing their hue"),
+        ("color.soft_proof", "proof:SoftProof", "Show how a printer or display profile renders the picture"),
         ("color.convert", "color:Convert", "Change the primaries of linear RGB"),
         ("color.to_rgb", "color:ToRgb", "Gray to RGB with three equal channels"),
         ("color.encode", "color:Encode", "Apply a transfer function (sRGB, gamma, PQ, HLG)"),
@@ -72,11 +91,14 @@ BUILT_IN: Mapping[str, StageEntry] = {
         ("denoise.guided", "denoise:Guided", "Edge-preserving smoothing by the guided filter"),
         ("tone.exposure", "tone:Exposure", "Brighten or darken in stops, fixed or measured"),
         ("tone.curve", "tone:Curve", "Contrast, shadows and highlights by a smooth curve"),
+        ("tone.profile_curve", "profile:ProfileCurve", "Tone curve of a camera profile (DNG, DCP)"),
         ("tone.reinhard", "tone:Reinhard", "Reinhard's global operator"),
         ("tone.filmic", "tone:Filmic", "Film-like curve with toe, shoulder and a path to white"),
         ("geometry.resize", "geometry:Resize", "Resize in linear light, antialiased"),
         ("geometry.crop", "geometry:Crop", "Cut out a rectangle"),
         ("geometry.rotate", "geometry:Rotate", "Turn or mirror"),
+        ("lens.correct", "lens:Correct", "Undo distortion, lateral colour and vignetting, by the file or by lensfun"),
+        ("lens.defringe", "defringe:Defringe", "Remove purple and green fringes along bright edges"),
         ("finish.sharpen", "finish:Sharpen", "Sharpen luminance without halos"),
         ("finish.saturation", "finish:Saturation", "More or less colour"),
         ("finish.dither", "finish:Dither", "Noise of one code value against banding"),

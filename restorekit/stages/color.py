@@ -15,7 +15,8 @@ from restorekit.color.camera import camera_to_rgb
 from restorekit.color.primaries import conversion, transformed
 from restorekit.color.transfer import decode, encode
 from restorekit.errors import StageError
-from restorekit.frame import Facts, Frame, Matrix
+from restorekit.facts import Facts, Matrix
+from restorekit.frame import Frame
 from restorekit.stage import Stage, StageSpec, missing_fact, param, parameters
 from restorekit.state import ImageState
 

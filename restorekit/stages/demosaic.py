@@ -28,7 +28,6 @@ from restorekit.stages.mosaic import (
     red_parity,
     take_apart,
 )
-from restorekit.state import ImageState
 
 Method = Literal["bilinear", "malvar", "menon", "libraw"]
 Interpolates = Literal["roots", "light"]
@@ -264,8 +263,8 @@ class Demosaic(Stage):
     interpolates: Annotated[Interpolates, param("What menon interpolates: square roots of light, or light")] = "roots"
     libraw_algorithm: Annotated[LibrawAlgorithm, param("LibRaw's algorithm for method libraw")] = "AHD"
 
-    def suited(self, state: ImageState) -> Demosaic:
-        return replace(self, method="libraw") if state.layout == "xtrans" else self
+    def suited(self, frame: Frame) -> Demosaic:
+        return replace(self, method="libraw") if frame.state.layout == "xtrans" else self
 
     def reach(self) -> Reach:
         return GLOBAL if self.method == "libraw" else local(METHODS[self.method][1])

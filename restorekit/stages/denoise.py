@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restorekit.errors import StageError
-from restorekit.frame import Facts, Frame
+from restorekit.facts import Facts
+from restorekit.frame import Frame
 from restorekit.stage import Reach, Stage, StageSpec, local, param, parameters
 
 SAMPLES = 1 << 20

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restorekit.errors import StageError
-from restorekit.frame import Bracket, Facts, Frame
+from restorekit.facts import Facts
+from restorekit.frame import Bracket, Frame
 from restorekit.planes import strip_rows, to_float
 from restorekit.stage import BracketStage, StageSpec, param, parameters
 from restorekit.stages.tone import luminance

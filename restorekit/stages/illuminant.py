@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from restorekit.color.adaptation import D65, white_xyz
 from restorekit.errors import StageError
-from restorekit.frame import Facts, Frame
+from restorekit.facts import Facts
+from restorekit.frame import Frame
 from restorekit.stage import Stage, StageSpec, param, parameters
 
 BLOCKS = 1 << 20

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restorekit.errors import InputError, StageError
-from restorekit.frame import Camera, Frame
+from restorekit.facts import Camera
+from restorekit.frame import Frame
 from restorekit.stage import Reach, Stage, StageSpec, local, param, parameters
 from restorekit.stages.mosaic import cfa_at, nearest
 

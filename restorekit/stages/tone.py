@@ -14,7 +14,8 @@ from torch import Tensor
 
 from restorekit.color.primaries import luminance_weights
 from restorekit.errors import StageError
-from restorekit.frame import Facts, Frame
+from restorekit.facts import Facts
+from restorekit.frame import Frame
 from restorekit.stage import Stage, StageSpec, param, parameters
 from restorekit.stages.illuminant import block_means
 from restorekit.state import Primaries

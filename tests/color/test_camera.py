@@ -18,7 +18,7 @@ from restorekit.color.camera import (
 from restorekit.color.primaries import conversion, rgb_to_xyz
 from restorekit.color.temperature import temperature_and_duv, xy_from_temperature
 from restorekit.errors import InputError
-from restorekit.frame import Calibration, Camera, Matrix
+from restorekit.facts import Calibration, Camera, Matrix
 
 WARM = np.array([[0.75, -0.20, -0.06], [-0.45, 1.30, 0.15], [-0.05, 0.20, 0.55]])
 COOL = np.array([[0.68, -0.15, -0.08], [-0.48, 1.25, 0.22], [-0.08, 0.22, 0.62]])

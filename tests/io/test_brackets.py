@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from restorekit.errors import InputError
-from restorekit.frame import Exposure
+from restorekit.facts import Exposure
 from restorekit.io.brackets import Grouping, Shot, group_brackets
 
 NOON = datetime(2024, 5, 1, 12, 0, 0)

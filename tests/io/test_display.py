@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from restorekit.errors import InputError
-from restorekit.frame import Exposure, Frame
+from restorekit.facts import Exposure
+from restorekit.frame import Frame
 from restorekit.io import read, read_bracket, write
 from restorekit.io.icc import profile_of
 from restorekit.io.metadata import exif_orientation

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from restorekit.errors import InputError, OutputError
-from restorekit.frame import BayerPattern, Calibration, Camera, Exposure, Frame, Metadata
+from restorekit.facts import Calibration, Camera, Exposure, Metadata
+from restorekit.frame import BayerPattern, Frame
 from restorekit.io import read, write, write_dng
 from restorekit.io.metadata import exif_bytes, exif_fields, photo_tree
 from restorekit.io.tiff import ASCII, BYTE, DOUBLE, LONG, RATIONAL, SHORT, SRATIONAL, UNDEFINED, Field, Tree, lay_out

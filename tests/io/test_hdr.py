@@ -12,7 +12,8 @@ import torch
 
 from restorekit.color.primaries import CHROMATICITIES
 from restorekit.errors import InputError
-from restorekit.frame import Exposure, Frame, Metadata
+from restorekit.facts import Exposure, Metadata
+from restorekit.frame import Frame
 from restorekit.io import OutputSpec, read, write
 from restorekit.io.metadata import exif_bytes, photo_tree
 from restorekit.state import ImageState

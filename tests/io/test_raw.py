@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 
 from restorekit.errors import InputError
-from restorekit.frame import Exposure, Frame
+from restorekit.facts import Exposure
+from restorekit.frame import Frame
 from restorekit.io import Headerless, read, read_capture
-from restorekit.io.dng import write_dng
+from restorekit.io.dng_write import write_dng
 from restorekit.io.metadata import exif_fields
 
 CAMERA_FILES = (

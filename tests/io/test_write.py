@@ -16,7 +16,8 @@ import torch
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from restorekit.errors import OutputError
-from restorekit.frame import Camera, Frame, Metadata
+from restorekit.facts import Camera, Metadata
+from restorekit.frame import Frame
 from restorekit.io import OutputSpec, quantise, quantiser, read, write
 from restorekit.io.icc import profile_of, space_of
 from restorekit.io.metadata import clean_exif

@@ -10,7 +10,8 @@ import torch
 from restorekit.color.camera import camera_to_rgb
 from restorekit.color.primaries import conversion
 from restorekit.errors import StageError
-from restorekit.frame import Calibration, Camera, Facts, Frame, Region
+from restorekit.facts import Calibration, Camera, Facts
+from restorekit.frame import Frame, Region
 from restorekit.stage import Stage
 from restorekit.stages.color import CameraMatrix, Convert, Decode, Encode, ToRgb, WhiteBalance
 from restorekit.state import ImageState

@@ -10,7 +10,8 @@ from PIL import Image
 from scipy.ndimage import convolve
 
 from restorekit.errors import StageError
-from restorekit.frame import Camera, Facts, Frame
+from restorekit.facts import Camera, Facts
+from restorekit.frame import Frame
 from restorekit.pipeline import Pipeline
 from restorekit.stage import GLOBAL
 from restorekit.stages.demosaic import Demosaic

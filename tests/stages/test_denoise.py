@@ -10,7 +10,8 @@ import torch
 from scipy import ndimage
 
 from restorekit.errors import StageError
-from restorekit.frame import Facts, Frame
+from restorekit.facts import Facts
+from restorekit.frame import Frame
 from restorekit.stage import Stage, run
 from restorekit.stages.denoise import Guided, NlMeans, from_opponent, noise_sigma, opponent
 from restorekit.state import ImageState

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from restorekit.errors import StageError
-from restorekit.frame import Bracket, Exposure, Facts, Frame, Metadata
+from restorekit.facts import Exposure, Facts, Metadata
+from restorekit.frame import Bracket, Frame
 from restorekit.stages import fusion
 from restorekit.stages.fusion import Mertens, down, up
 from restorekit.state import ImageState

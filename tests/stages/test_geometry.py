@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from restorekit.errors import StageError
-from restorekit.frame import Facts, Frame, Metadata
+from restorekit.facts import Facts, Metadata
+from restorekit.frame import Frame
 from restorekit.pipeline import parameter_problems
 from restorekit.stages.geometry import Crop, Resize, Rotate
 from restorekit.state import ImageState

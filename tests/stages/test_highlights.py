@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from restorekit.errors import StageError
-from restorekit.frame import Camera, Facts, Frame
+from restorekit.facts import Camera, Facts
+from restorekit.frame import Frame
 from restorekit.stages.color import WhiteBalance
 from restorekit.stages.demosaic import Demosaic
 from restorekit.stages.highlights import Highlights

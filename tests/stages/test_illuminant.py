@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from restorekit.errors import StageError
-from restorekit.frame import Calibration, Camera, Facts, Frame
+from restorekit.facts import Calibration, Camera, Facts
+from restorekit.frame import Frame
 from restorekit.stage import Stage
 from restorekit.stages.illuminant import AsShot, GrayEdge, GrayWorld, ShadesOfGray, WhitePatch, block_means
 from restorekit.state import ImageState

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from restorekit.errors import InputError, StageError
-from restorekit.frame import Camera, Frame, Region
+from restorekit.facts import Camera
+from restorekit.frame import Frame, Region
 from restorekit.io import write_dng
 from restorekit.stages.raw import BlackLevel, HotPixels
 from restorekit.state import ImageState

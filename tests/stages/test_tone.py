@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from restorekit.errors import StageError
-from restorekit.frame import Camera, Facts, Frame, Region
+from restorekit.facts import Camera, Facts
+from restorekit.frame import Frame, Region
 from restorekit.stage import Stage, run
 from restorekit.stages.tone import Curve, Exposure, Filmic, Reinhard, log_average, luminance
 from restorekit.state import ImageState

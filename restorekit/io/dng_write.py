@@ -1,0 +1,174 @@
+"""DNG files written: Bayer mosaics by the DNG 1.7 specification (Adobe)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from restorekit.color.camera import ILLUMINANT_TEMPERATURES_K
+from restorekit.errors import OutputError
+from restorekit.facts import Calibration, Exposure
+from restorekit.frame import Frame
+from restorekit.io import metadata
+from restorekit.io.dng import (
+    ACTIVE_AREA,
+    ANALOG_BALANCE,
+    BASELINE_EXPOSURE,
+    BITS,
+    BLACK_DELTA_H,
+    BLACK_DELTA_V,
+    BLACK_LEVEL,
+    BLACK_REPEAT,
+    CFA,
+    CFA_LAYOUT,
+    CFA_PATTERN,
+    CFA_PLANE_COLOR,
+    CFA_REPEAT,
+    DNG_VERSION,
+    NOISE_PROFILE,
+    PHOTOMETRIC,
+    SUBFILE_TYPE,
+    UNIQUE_MODEL,
+    WHITE_LEVEL,
+)
+from restorekit.io.dng_color import AS_SHOT_NEUTRAL, CALIBRATIONS
+from restorekit.io.opcodes import OPCODE_LISTS
+from restorekit.io.tiff import (
+    ASCII,
+    BYTE,
+    DOUBLE,
+    LONG,
+    RATIONAL,
+    SHORT,
+    SRATIONAL,
+    UNDEFINED,
+    Field,
+    Tree,
+    lay_out,
+)
+
+
+def write_dng(path: Path, frame: Frame) -> None:
+    """Write a sensor-referred Bayer mosaic of 16-bit digital numbers as an uncompressed DNG 1.4 (1.6 for 3 lights).
+
+    Camera, exposure, EXIF and orientation go with it; :func:`restorekit.io.dng.read_dng` gives them back.
+
+    Raises OutputError for other frames, for calibrations of a light that EXIF has no name for, and where the
+    file cannot be written.
+    """
+    from restorekit.io.write import replacing
+
+    if frame.state.layout != "bayer" or frame.state.reference != "sensor" or frame.pixels.dtype != torch.uint16:
+        raise OutputError(
+            f"{path}: dng takes a Bayer mosaic of 16-bit digital numbers, this is {frame.state}; write exr or tiff"
+        )
+    mosaic = np.ascontiguousarray(frame.pixels[0].cpu().numpy(), dtype="<u2")
+    tree = _fields(path, frame)
+
+    def block(start: int) -> bytes:
+        return lay_out({**tree, 273: Field.of(LONG, (start,)), 279: Field.of(LONG, (mosaic.nbytes,))})
+
+    start = -(-len(block(0)) // 16) * 16
+    with replacing(path) as file:
+        file.write(block(start).ljust(start, b"\0"))
+        file.write(mosaic.data)
+
+
+def _fields(path: Path, frame: Frame) -> Tree:
+    """All fields of a DNG but the place of its strip."""
+    from restorekit import __version__
+
+    camera = frame.camera
+    top, left, bottom, right = frame.metadata.crop or (0, 0, frame.height, frame.width)
+    black = np.zeros((1, 1, 1), np.float32) if camera.black is None else camera.black
+    white = 65535.0 if camera.white is None else float(camera.white[0])
+    noise = [value for pair in camera.noise_profile for value in pair]
+    three = len(camera.calibrations) > 2
+    tree = metadata.output_exif(
+        frame.metadata.exif, width=frame.width, height=frame.height, software=f"restorekit {__version__}", order="<"
+    )
+    tree |= {
+        metadata.MAKE: Field.of(ASCII, camera.make),
+        metadata.MODEL: Field.of(ASCII, camera.model),
+        metadata.ORIENTATION: Field.of(SHORT, (frame.metadata.orientation,)),
+        SUBFILE_TYPE: Field.of(LONG, (0,)),
+        256: Field.of(LONG, (frame.width,)),
+        257: Field.of(LONG, (frame.height,)),
+        BITS: Field.of(SHORT, (16,)),
+        259: Field.of(SHORT, (1,)),
+        PHOTOMETRIC: Field.of(SHORT, (CFA,)),
+        277: Field.of(SHORT, (1,)),
+        278: Field.of(LONG, (frame.height,)),
+        284: Field.of(SHORT, (1,)),
+        CFA_REPEAT: Field.of(SHORT, (2, 2)),
+        CFA_PATTERN: Field.of(BYTE, ["RGB".index(color) for color in "".join(camera.cfa)]),
+        CFA_PLANE_COLOR: Field.of(BYTE, (0, 1, 2)),
+        CFA_LAYOUT: Field.of(SHORT, (1,)),
+        DNG_VERSION: Field.of(BYTE, (1, 6, 0, 0) if three else (1, 4, 0, 0)),
+        50707: Field.of(BYTE, (1, 6, 0, 0) if three else (1, 2, 0, 0)),
+        UNIQUE_MODEL: Field.of(ASCII, camera.name),
+        BLACK_REPEAT: Field.of(SHORT, black.shape[:2]),
+        BLACK_LEVEL: Field.of(RATIONAL, black.reshape(-1).tolist()),
+        WHITE_LEVEL: Field.of(LONG, (round(white),)),
+        50718: Field.of(RATIONAL, (1, 1)),
+        50719: Field.of(LONG, (left, top)),
+        50720: Field.of(LONG, (right - left, bottom - top)),
+        ANALOG_BALANCE: Field.of(RATIONAL, camera.analog_balance),
+        BASELINE_EXPOSURE: Field.of(SRATIONAL, (camera.baseline_exposure_ev,)),
+        ACTIVE_AREA: Field.of(LONG, (0, 0, frame.height, frame.width)),
+    }
+    if camera.neutral is not None:
+        tree[AS_SHOT_NEUTRAL] = Field.of(RATIONAL, camera.neutral)
+    if noise:
+        tree[NOISE_PROFILE] = Field.of(DOUBLE, noise)
+    for tag, operations in zip(OPCODE_LISTS, camera.opcode_lists, strict=True):
+        if operations:
+            tree[tag] = Field.of(UNDEFINED, operations)
+    for tag, levels in ((BLACK_DELTA_V, camera.black_rows), (BLACK_DELTA_H, camera.black_columns)):
+        if levels is not None:
+            tree[tag] = Field.of(SRATIONAL, levels.tolist())
+    tree |= _calibration_fields(path, camera.calibrations)
+    photo = tree.setdefault(metadata.EXIF_IFD, {})
+    assert isinstance(photo, dict)
+    photo |= _exposure_fields(frame.exposure)
+    photo.setdefault(metadata.EXIF_VERSION, Field.of(UNDEFINED, b"0232"))
+    return tree
+
+
+def _calibration_fields(path: Path, calibrations: tuple[Calibration, ...]) -> Tree:
+    tree: Tree = {}
+    for calibration, tags in zip(calibrations, CALIBRATIONS, strict=False):
+        code = _light_code(calibration.temperature_k)
+        if code is None and len(calibrations) > 1:
+            raise OutputError(
+                f"{path}: no EXIF light source has the {calibration.temperature_k:g} K of a colour calibration; "
+                "calibrate for standard illuminants such as A (2856 K) and D65 (6504 K)"
+            )
+        matrices = (calibration.color_matrix, calibration.forward_matrix, calibration.camera_calibration)
+        tree[tags[0]] = Field.of(SHORT, (code or 0,))
+        for tag, matrix in zip(tags[1:], matrices, strict=True):
+            if matrix is not None:
+                tree[tag] = Field.of(SRATIONAL, matrix.reshape(-1).tolist())
+    return tree
+
+
+def _light_code(temperature_k: float) -> int | None:
+    """The EXIF light source of a temperature, CIE illuminants before lamps and weather."""
+    codes = sorted(ILLUMINANT_TEMPERATURES_K, key=lambda code: code not in range(17, 24))
+    return next((code for code in codes if abs(ILLUMINANT_TEMPERATURES_K[code] - temperature_k) < 1), None)
+
+
+def _exposure_fields(exposure: Exposure) -> Tree:
+    tree: Tree = {}
+    if exposure.time_s is not None:
+        tree[metadata.EXPOSURE_TIME] = Field.of(RATIONAL, (exposure.time_s,))
+    if exposure.f_number is not None:
+        tree[metadata.F_NUMBER] = Field.of(RATIONAL, (exposure.f_number,))
+    if exposure.iso is not None:
+        tree[metadata.ISO] = Field.of(SHORT, (min(round(exposure.iso), 65535),))
+        if exposure.iso >= 65535:
+            tree[34864] = Field.of(SHORT, (2,))
+            tree[metadata.RECOMMENDED_INDEX] = Field.of(LONG, (round(exposure.iso),))
+    return tree
