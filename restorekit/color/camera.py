@@ -1,8 +1,9 @@
-"""The colour model of DNG 1.7 (chapter 6, "Mapping Camera Color Space to CIE XYZ Space").
+"""The colour model of DNG 1.7.1 (chapter 6, "Mapping Camera Color Space to CIE XYZ Space").
 
-A camera is calibrated under one or more lights. Its matrices are interpolated linearly in reciprocal
+A camera is calibrated under one or more lights. Its matrices and tables are interpolated linearly in reciprocal
 colour temperature between the two calibrations that enclose the temperature of the scene's white, and
-kept constant outside them; a third calibration needs nothing else.
+kept constant outside them. How to interpolate between three is left open by the specification; here it is the same,
+and of two for the same temperature the later one counts, which is meant for the light of the shot.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from restorekit.color.adaptation import D50, XY, adaptation, chromaticity, white
 from restorekit.color.primaries import CHROMATICITIES, rgb_to_xyz
 from restorekit.color.temperature import temperature_and_duv
 from restorekit.errors import InputError
-from restorekit.facts import Calibration, Camera, Matrix
+from restorekit.facts import Calibration, Camera, Matrix, Table
 from restorekit.state import Primaries
 
 Neutral = tuple[float, float, float]
@@ -55,6 +56,23 @@ def illuminant_temperature_k(code: int) -> float | None:
     ``None`` for codes that name no light: 0 (unknown), 255 (other), and unassigned ones.
     """
     return ILLUMINANT_TEMPERATURES_K.get(code)
+
+
+def white_of_spectrum(wavelength_nm: NDArray[np.float64], power: NDArray[np.float64]) -> XY:
+    """CIE xy of a light by its spectral power ``[N]`` at rising wavelengths ``[N]``.
+
+    Between samples power is linear, beyond them constant; it is weighted from 360 to 830 nm by the analytic fit to
+    the CIE 1931 observer of Wyman, Sloan and Shirley (JCGT 2(2), 2013, eq. 4), within 0.002 of the tables in xy.
+    """
+    at = np.arange(360.0, 831.0)
+
+    def lobe(peak: float, below: float, above: float) -> NDArray[np.float64]:
+        return np.asarray(np.exp(-0.5 * ((at - peak) / np.where(at < peak, below, above)) ** 2))
+
+    x = 1.056 * lobe(599.8, 37.9, 31.0) + 0.362 * lobe(442.0, 16.0, 26.7) - 0.065 * lobe(501.1, 20.4, 26.2)
+    y = 0.821 * lobe(568.8, 46.9, 40.5) + 0.286 * lobe(530.9, 16.3, 31.1)
+    z = 1.217 * lobe(437.0, 11.8, 36.0) + 0.681 * lobe(459.0, 26.0, 13.8)
+    return chromaticity(np.stack((x, y, z)) @ np.interp(at, wavelength_nm, power))
 
 
 def white_of_neutral(camera: Camera, neutral: Neutral) -> XY:
@@ -103,7 +121,6 @@ def xyz_to_camera(camera: Camera, temperature_k: float) -> Matrix:
     return matrix
 
 
-@lru_cache(maxsize=64)
 def camera_to_xyz_d50(camera: Camera, neutral: Neutral) -> Matrix:
     """``[3,3]`` camera RGB to XYZ under D50, so that the neutral becomes the white of D50 with Y = 1. Read-only.
 
@@ -113,6 +130,11 @@ def camera_to_xyz_d50(camera: Camera, neutral: Neutral) -> Matrix:
 
     Raises InputError as :func:`white_of_neutral` does.
     """
+    return _camera_to_xyz_d50(_colors(camera), neutral)
+
+
+@lru_cache(maxsize=64)
+def _camera_to_xyz_d50(camera: Camera, neutral: Neutral) -> Matrix:
     temperature_k = temperature_of_neutral(camera, neutral)
     response = np.asarray(neutral, np.float64)
     forward = [(c, c.forward_matrix) for c in camera.calibrations if c.forward_matrix is not None]
@@ -130,16 +152,49 @@ def camera_to_xyz_d50(camera: Camera, neutral: Neutral) -> Matrix:
     return matrix
 
 
-@lru_cache(maxsize=64)
 def camera_to_rgb(camera: Camera, neutral: Neutral, primaries: Primaries) -> Matrix:
     """``[3,3]`` camera RGB to linear RGB, so that the neutral becomes (1, 1, 1). Read-only.
 
     Raises InputError as :func:`white_of_neutral` does, and ValueError for primaries ``camera``.
     """
+    return _camera_to_rgb(_colors(camera), neutral, primaries)
+
+
+@lru_cache(maxsize=64)
+def _camera_to_rgb(camera: Camera, neutral: Neutral, primaries: Primaries) -> Matrix:
     to_target = np.linalg.inv(rgb_to_xyz(primaries)) @ adaptation(D50, CHROMATICITIES[primaries].white)
     matrix: Matrix = to_target @ camera_to_xyz_d50(camera, neutral)
     matrix.flags.writeable = False
     return matrix
+
+
+def hue_sat_map(camera: Camera, neutral: Neutral) -> Table | None:
+    """The hue, saturation and value table ``[V,H,S,3]`` for a light; ``None`` for a camera without. Read-only.
+
+    Raises InputError as :func:`white_of_neutral` does.
+    """
+    return _hue_sat_map(_colors(camera), neutral)
+
+
+@lru_cache(maxsize=64)
+def _hue_sat_map(camera: Camera, neutral: Neutral) -> Table | None:
+    tables = [(c, c.hue_sat_map) for c in camera.calibrations if c.hue_sat_map is not None]
+    if not tables:
+        return None
+    weights = _weights([c for c, _ in tables], temperature_of_neutral(camera, neutral))
+    blended = np.tensordot(weights, np.stack([table for _, table in tables]), axes=1).astype(np.float32)
+    blended.flags.writeable = False
+    return blended
+
+
+def _colors(camera: Camera) -> Camera:
+    """What of a camera tells its colours, the same object for all cameras that agree in it: a key for caches."""
+    return _colors_of(camera.make, camera.model, camera.calibrations, camera.analog_balance)
+
+
+@lru_cache(maxsize=64)
+def _colors_of(make: str, model: str, calibrations: tuple[Calibration, ...], balance: Neutral) -> Camera:
+    return Camera(make, model, calibrations=calibrations, analog_balance=balance)
 
 
 def _white_seen(camera: Camera, neutral: Neutral, guess: XY) -> XY:
@@ -161,12 +216,19 @@ def _individual(camera: Camera, temperature_k: float) -> Matrix:
 
 
 def _interpolated(calibrations: Sequence[Calibration], matrices: Sequence[Matrix], temperature_k: float) -> Matrix:
-    """The matrix at a temperature, linear in its reciprocal, constant beyond the outermost calibrations."""
-    mired = np.array([1e6 / c.temperature_k for c in calibrations])
-    order = np.argsort(mired)
-    weights = [np.interp(1e6 / temperature_k, mired[order], row[order]) for row in np.eye(len(mired))]
-    blended: Matrix = np.tensordot(np.array(weights), np.stack(matrices), axes=1)
+    """The matrix at a temperature."""
+    blended: Matrix = np.tensordot(_weights(calibrations, temperature_k), np.stack(matrices), axes=1)
     return blended
+
+
+def _weights(calibrations: Sequence[Calibration], temperature_k: float) -> NDArray[np.float64]:
+    """What each calibration counts at a temperature: linear in its reciprocal, constant beyond the outermost."""
+    mired = [1e6 / c.temperature_k for c in calibrations]
+    latest = {round(place, 3): index for index, place in enumerate(mired)}
+    order = sorted(latest.values(), key=lambda index: mired[index])
+    places = [mired[index] for index in order]
+    rows = np.eye(len(mired))[:, order]
+    return np.array([np.interp(1e6 / temperature_k, places, row) for row in rows])
 
 
 def _inverse(matrix: Matrix, camera: Camera) -> Matrix:

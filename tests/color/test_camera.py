@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import colour
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from restorekit.color.adaptation import D50, D65, adaptation, white_xyz
 from restorekit.color.camera import (
     camera_to_rgb,
     camera_to_xyz_d50,
+    hue_sat_map,
     illuminant_temperature_k,
     neutral_of_white,
     temperature_of_neutral,
     white_of_neutral,
+    white_of_spectrum,
     xyz_to_camera,
 )
 from restorekit.color.primaries import conversion, rgb_to_xyz
@@ -157,3 +163,54 @@ def test_light_source_codes() -> None:
     assert illuminant_temperature_k(21) == 6504
     assert all(illuminant_temperature_k(code) is not None for code in (1, 2, 3, 4, *range(9, 17), *range(17, 25)))
     assert [illuminant_temperature_k(code) for code in (0, 5, 255)] == [None, None, None]
+
+
+def table(shift: float) -> NDArray[np.float32]:
+    return np.tile(np.array([shift, 1 + shift / 100, 1], np.float32), (1, 6, 4, 1))
+
+
+def test_tables_are_interpolated_like_matrices() -> None:
+    """Linear in reciprocal temperature: at the harmonic mean, the mean."""
+    warm, cool = Calibration(2856, WARM, hue_sat_map=table(-20)), Calibration(6504, COOL, hue_sat_map=table(10))
+    camera = Camera("Test", "Tables", calibrations=(warm, cool))
+    for temperature_k, wanted in ((2856, -20), (2 / (1 / 2856 + 1 / 6504), -5), (6504, 10), (2000, -20), (9000, 10)):
+        blended = hue_sat_map(camera, neutral_of_white(camera, xy_from_temperature(temperature_k)))
+        assert blended is not None
+        assert np.allclose(blended, table(wanted), atol=0.01)
+
+
+def test_a_lone_table_serves_all_lights_and_no_table_none() -> None:
+    camera = Camera(calibrations=(Calibration(2856, WARM), Calibration(6504, COOL, hue_sat_map=table(10))))
+    blended = hue_sat_map(camera, neutral_of_white(camera, A))
+    assert blended is not None
+    assert np.allclose(blended, table(10))
+    assert hue_sat_map(dual(), (0.5, 1.0, 0.7)) is None
+
+
+def test_of_two_calibrations_for_one_temperature_the_later_counts() -> None:
+    """The third calibration of a DNG is meant for the light of the shot."""
+    shot = COOL + 0.03
+    camera = Camera(calibrations=(Calibration(2856, WARM), Calibration(6504, COOL), Calibration(6504, shot)))
+    assert np.allclose(xyz_to_camera(camera, 6504), shot)
+    assert np.allclose(xyz_to_camera(camera, 9000), shot)
+    assert np.allclose(xyz_to_camera(camera, 2 / (1 / 2856 + 1 / 6504)), (WARM + shot) / 2)
+
+
+def test_cameras_that_differ_in_colour_are_not_taken_for_each_other() -> None:
+    neutral = (0.5, 1.0, 0.7)
+    camera = dual()
+    same = replace(camera, baseline_exposure_ev=1.0)
+    assert camera_to_rgb(same, neutral, "bt2020") is camera_to_rgb(camera, neutral, "bt2020")
+    other = replace(camera, analog_balance=BALANCE)
+    assert not np.allclose(camera_to_rgb(other, neutral, "bt2020"), camera_to_rgb(camera, neutral, "bt2020"))
+
+
+@pytest.mark.parametrize(
+    ("name", "every"), [("A", 1), ("A", 4), ("C", 4), ("D50", 4), ("D65", 1), ("FL2", 1), ("FL11", 1), ("LED-B3", 1)]
+)
+def test_the_white_of_a_spectrum(name: str, every: int) -> None:
+    """Against CIE 1931 xy from colour-science, with samples every 5 or 20 nm."""
+    light = colour.SDS_ILLUMINANTS[name].copy().interpolate(colour.SpectralShape(380, 780, 5))
+    found = white_of_spectrum(light.wavelengths[::every], light.values[::every])
+    expected = colour.CCS_ILLUMINANTS["CIE 1931 2 Degree Standard Observer"][name]
+    assert np.allclose(found, expected, atol=0.002)
