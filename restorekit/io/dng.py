@@ -6,11 +6,11 @@ tags tell them. Nothing of it goes through another RAW decoder, so that no level
 
 from __future__ import annotations
 
-import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, get_args
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -18,8 +18,12 @@ from numpy.typing import NDArray
 
 from restorekit.errors import InputError
 from restorekit.facts import Camera, Metadata
-from restorekit.frame import BayerPattern, Frame
-from restorekit.io import dng_color, metadata, opcodes
+from restorekit.frame import Frame
+from restorekit.io import dcp, dng_color, dng_opcodes, metadata
+from restorekit.io.cfa import check_supported
+from restorekit.io.dng_color import finite
+from restorekit.io.dng_opcodes import Rectangle
+from restorekit.io.dng_pixels import stored_values
 from restorekit.io.optical_black import with_measured_black
 from restorekit.io.tiff import (
     Directory,
@@ -28,25 +32,24 @@ from restorekit.io.tiff import (
 )
 from restorekit.state import ImageState
 
-if TYPE_CHECKING:
-    import tifffile
-
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong with a file is raised, not logged
-
 CFA, LINEAR_RAW = 32803, 34892
 PHOTOMETRIC, SUBFILE_TYPE, BITS, XMP = 262, 254, 258, 700
 DNG_VERSION = 50706
 LINEARIZATION_TABLE, BLACK_REPEAT, BLACK_LEVEL, BLACK_DELTA_H, BLACK_DELTA_V, WHITE_LEVEL = range(50712, 50718)
 CFA_REPEAT, CFA_PATTERN, CFA_PLANE_COLOR, CFA_LAYOUT = 33421, 33422, 50710, 50711
 ANALOG_BALANCE, AS_SHOT_NEUTRAL, AS_SHOT_WHITE_XY, BASELINE_EXPOSURE = range(50727, 50731)
-UNIQUE_MODEL, ACTIVE_AREA, NOISE_PROFILE = 50708, 50829, 51041
+UNIQUE_MODEL, ACTIVE_AREA, MASKED_AREAS, NOISE_PROFILE = 50708, 50829, 50830, 51041
+DEFAULT_SCALE, CROP_ORIGIN, CROP_SIZE, USER_CROP = 50718, 50719, 50720, 51125
 
 
 def read_dng(path: Path) -> Frame:
     """A DNG as a sensor-referred frame: a mosaic ``[1,H,W]``, or ``[3,H,W]`` for a linear (already demosaiced) one.
 
-    Pixels are digital numbers of the stored type. Where the file maps its values to linear light by polynomials
-    (lossy linear DNG), these are applied, and the pixels are float32 with black 0 and white 1.
+    Pixels are digital numbers of the stored type, after the first opcode list and the linearization table. Where the
+    file maps its values to linear light by polynomials (lossy linear DNG), these are applied, and the pixels are
+    float32 with black 0 and white 1. The rest of the second opcode list, and the third, stay in
+    ``camera.opcode_lists``, in coordinates of the frame, which is the active area. The default crop, the
+    default user crop and TrimBounds of the first two lists are pending in ``metadata.crop``.
 
     Raises InputError for files that are damaged, end early, or hold a mosaic that is neither Bayer nor X-Trans.
     """
@@ -59,15 +62,22 @@ def read_dng(path: Path) -> Frame:
         if raw is None:
             raise InputError(f"{path}: holds no RAW image, only previews; use the original file")
         check_complete(path, file, raw)
+        profile = dcp.as_shot(file, main)
         exif = metadata.raw_exif(file)
-    stored = _linearized(_decode(path, raw.offset), raw)
-    camera = _camera(path, main, raw, channels=1 if stored.ndim == 2 else stored.shape[2])
-    area = raw.integers(ACTIVE_AREA)
-    if len(area) == 4:
-        top, left, bottom, right = area
-        camera = with_measured_black(camera, stored, (top, left, bottom, right))
-        stored = stored[top:bottom, left:right]
-    pixels, camera, notes = opcodes.applied(stored, camera, main, raw)
+        stored = stored_values(path, file, raw)
+    camera = _camera(path, main, raw, profile, channels=1 if stored.ndim == 2 else stored.shape[2])
+    area = _area(path, raw, stored.shape[:2])
+    top, left, bottom, right = area
+    lists = dng_opcodes.opcode_lists(raw)
+    green_parity = (top + left + (camera.cfa[0][0] != "G")) % 2 if len(camera.cfa) == 2 else None
+    stored, notes = dng_opcodes.corrected(stored, lists.first, green_parity)
+    stored = _linearized(stored, raw)
+    camera = with_measured_black(camera, stored, area, raw.integers(MASKED_AREAS))
+    stored = stored[top:bottom, left:right]
+    trims = (*dng_opcodes.trims(lists.first, top, left), *dng_opcodes.trims(lists.second))
+    crop = _crop(raw, bottom - top, right - left, trims)
+    pixels, camera, second, more = dng_opcodes.linear(stored, camera, lists.second)
+    camera = replace(camera, opcode_lists=dng_opcodes.remaining(second, lists.third))
     planes = torch.from_numpy(pixels)
     layout = "gray" if planes.ndim == 2 else "rgb"
     if camera.cfa:
@@ -81,11 +91,14 @@ def read_dng(path: Path) -> Frame:
         exposure=metadata.exposure_from_exif(exif),
         camera=camera,
         metadata=Metadata(
-            exif=exif, xmp=metadata.clean_xmp(xmp), orientation=orientation if orientation in range(1, 9) else 1
+            exif=exif,
+            xmp=metadata.clean_xmp(xmp),
+            orientation=orientation if orientation in range(1, 9) else 1,
+            crop=crop,
         ),
         source=path,
     )
-    for note in notes:
+    for note in (*lists.notes, *notes, *more, *_scale_notes(raw), *dng_color.notes(profile, main, raw)):
         frame = frame.with_note(f"{path.name}: {note}")
     return frame
 
@@ -108,31 +121,52 @@ def check_complete(path: Path, file: BinaryIO, directory: Directory) -> None:
         )
 
 
-def _decode(path: Path, offset: int) -> NDArray[Any]:
-    """The stored values ``[H,W]`` or ``[H,W,C]`` of the directory at an offset."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            page = next(page for page in _pages(tiff.pages) if page.offset == offset)
-            array: NDArray[Any] = page.asarray()
-            separate = page.planarconfig == 2 and array.ndim == 3
-    except (ValueError, RuntimeError, OSError, KeyError, StopIteration) as error:
-        raise InputError(
-            f"{path}: its RAW image cannot be decoded ({_first_line(error)}); it is damaged or of an unknown kind"
-        ) from error
-    return np.moveaxis(array, 0, -1) if separate else array
+def _area(path: Path, raw: Directory, size: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The active area within the stored image: top, left, bottom, right."""
+    area = raw.integers(ACTIVE_AREA)
+    if len(area) != 4:
+        return 0, 0, size[0], size[1]
+    top, left, bottom, right = area[0], area[1], min(area[2], size[0]), min(area[3], size[1])
+    if not (0 <= top < bottom and 0 <= left < right):
+        raise InputError(f"{path}: its active area {area} lies outside of its image; the file is damaged")
+    return top, left, bottom, right
 
 
-def _pages(pages: tifffile.TiffPages) -> list[tifffile.TiffPage]:
-    found: list[tifffile.TiffPage] = []
-    for page in pages:
-        assert not isinstance(page, type(None))
-        found.append(page)  # type: ignore[arg-type]
-        inside = getattr(page, "pages", None)
-        if inside is not None:
-            found += _pages(inside)
-    return found
+def _crop(raw: Directory, height: int, width: int, trims: Sequence[Rectangle]) -> Rectangle | None:
+    """The part of the active area that is the picture, ``None`` for all of it.
+
+    DefaultCropOrigin and DefaultCropSize, in them DefaultUserCrop, and all of it within ``trims``.
+    """
+    origin, size = finite(raw.numbers(CROP_ORIGIN)), finite(raw.numbers(CROP_SIZE))
+    x, y = origin if len(origin) == 2 else (0.0, 0.0)
+    w, h = size if len(size) == 2 else (width - x, height - y)
+    user = finite(raw.numbers(USER_CROP))
+    valid = len(user) == 4 and 0 <= user[0] < user[2] <= 1 and 0 <= user[1] < user[3] <= 1
+    shares = user if valid else (0.0, 0.0, 1.0, 1.0)
+    edges = [start + share * size for share, start, size in zip(shares, (y, x) * 2, (h, w) * 2, strict=True)]
+    crop = _common((0, 0, height, width), tuple(round(edge) for edge in edges))
+    for trim in trims:
+        crop = _common(crop, trim)
+    return None if crop == (0, 0, height, width) else crop
+
+
+def _common(one: Rectangle, other: tuple[int, ...]) -> Rectangle:
+    """What two rectangles share; the first where they share nothing, which no camera means."""
+    top, left, bottom, right = (
+        max(one[0], other[0]),
+        max(one[1], other[1]),
+        min(one[2], other[2]),
+        min(one[3], other[3]),
+    )
+    return (top, left, bottom, right) if top < bottom and left < right else one
+
+
+def _scale_notes(raw: Directory) -> tuple[str, ...]:
+    """What DefaultScale asks for, which is not done."""
+    scale = finite(raw.numbers(DEFAULT_SCALE))
+    if len(scale) != 2 or scale == (1, 1):
+        return ()
+    return (f"its pixels are to be scaled by {scale[0]:g} x {scale[1]:g} (DefaultScale); not resampled",)
 
 
 def _linearized(stored: NDArray[Any], raw: Directory) -> NDArray[Any]:
@@ -145,7 +179,7 @@ def _linearized(stored: NDArray[Any], raw: Directory) -> NDArray[Any]:
     return np.take(full, stored)
 
 
-def _camera(path: Path, main: Directory, raw: Directory, channels: int) -> Camera:
+def _camera(path: Path, main: Directory, raw: Directory, profile: Directory, channels: int) -> Camera:
     bits = raw.integer(BITS, 16)
     floating = raw.integer(339, 1) == 3
     repeat = raw.integers(BLACK_REPEAT) or (1, 1)
@@ -153,7 +187,7 @@ def _camera(path: Path, main: Directory, raw: Directory, channels: int) -> Camer
     cells = repeat[0] * repeat[1] * channels
     white = raw.numbers(WHITE_LEVEL) or (1.0 if floating else float(2**bits - 1),)
     deltas = [np.asarray(raw.numbers(tag), np.float32) for tag in (BLACK_DELTA_V, BLACK_DELTA_H)]
-    balance = dng_color.finite(main.numbers(ANALOG_BALANCE))
+    balance = finite(main.numbers(ANALOG_BALANCE))
     noise = raw.numbers(NOISE_PROFILE) or main.numbers(NOISE_PROFILE)
     exposure_ev = main.numbers(BASELINE_EXPOSURE)
     camera = Camera(
@@ -164,10 +198,12 @@ def _camera(path: Path, main: Directory, raw: Directory, channels: int) -> Camer
         white=np.resize(np.asarray(white, np.float32), channels),
         black_rows=deltas[0] if deltas[0].any() else None,
         black_columns=deltas[1] if deltas[1].any() else None,
-        calibrations=dng_color.calibrations(main),
+        calibrations=dng_color.calibrations(profile, main),
         analog_balance=(balance[0], balance[1], balance[2]) if len(balance) == 3 else (1.0, 1.0, 1.0),
         baseline_exposure_ev=exposure_ev[0] if exposure_ev and math.isfinite(exposure_ev[0]) else 0.0,
+        baseline_sharpness=dng_color.baseline_sharpness(main),
         noise_profile=tuple(zip(noise[::2], noise[1::2], strict=False)),
+        profile=dng_color.camera_profile(profile),
     )
     if not (camera.white is not None and camera.black is not None and (camera.white > camera.black.max((0, 1))).all()):
         raise InputError(f"{path}: its white level is not above its black level; the file is damaged")
@@ -179,15 +215,15 @@ def _pattern(path: Path, raw: Directory) -> tuple[str, ...]:
     rows, columns = (*raw.integers(CFA_REPEAT), 2, 2)[:2]
     codes = raw.integers(CFA_PATTERN)
     planes = raw.integers(CFA_PLANE_COLOR) or (0, 1, 2)
+    layout = raw.integer(CFA_LAYOUT, 1)
+    if layout != 1:
+        raise InputError(
+            f"{path}: the rows or columns of its mosaic are staggered (CFALayout {layout}), supported are rectangular "
+            "ones; convert it to a linear DNG"
+        )
     cell = "".join("RGBCMYW"[code] if code < 7 else "?" for code in codes)
     lines = tuple(cell[row * columns : (row + 1) * columns] for row in range(rows))
-    bayer = (rows, columns) == (2, 2) and cell in get_args(BayerPattern)
-    xtrans = (rows, columns) == (6, 6) and len(cell) == 36 and set(cell) == set("RGB")
-    if planes[:3] != (0, 1, 2) or raw.integer(CFA_LAYOUT, 1) != 1 or not (bayer or xtrans):
-        cell = "/".join(lines) or "?"
-        raise InputError(f"{path}: its colour filters {cell} are neither Bayer nor X-Trans, which alone are supported")
+    check_supported(path, lines)
+    if planes[:3] != (0, 1, 2):
+        raise InputError(f"{path}: orders its colours {planes}, not red, green, blue; convert it to a linear DNG")
     return lines
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -48,24 +48,24 @@ from restorekit.io.tiff import (
     Tree,
     lay_out,
 )
+from restorekit.io.write import SOFTWARE, replacing
 
 
-def write_dng(path: Path, frame: Frame) -> None:
+def write_dng(path: Path, frame: Frame, *, software: str = SOFTWARE) -> None:
     """Write a sensor-referred Bayer mosaic of 16-bit digital numbers as an uncompressed DNG 1.4 (1.6 for 3 lights).
 
-    Camera, exposure, EXIF and orientation go with it; :func:`restorekit.io.dng.read_dng` gives them back.
+    Camera, exposure, EXIF, orientation, pending crop and opcode lists go with it; :func:`restorekit.io.dng.read_dng`
+    gives them back. ``software`` is the name of the program that the file tells.
 
     Raises OutputError for other frames, for calibrations of a light that EXIF has no name for, and where the
     file cannot be written.
     """
-    from restorekit.io.write import replacing
-
     if frame.state.layout != "bayer" or frame.state.reference != "sensor" or frame.pixels.dtype != torch.uint16:
         raise OutputError(
             f"{path}: dng takes a Bayer mosaic of 16-bit digital numbers, this is {frame.state}; write exr or tiff"
         )
     mosaic = np.ascontiguousarray(frame.pixels[0].cpu().numpy(), dtype="<u2")
-    tree = _fields(path, frame)
+    tree = _fields(path, frame, software)
 
     def block(start: int) -> bytes:
         return lay_out({**tree, 273: Field.of(LONG, (start,)), 279: Field.of(LONG, (mosaic.nbytes,))})
@@ -76,10 +76,8 @@ def write_dng(path: Path, frame: Frame) -> None:
         file.write(mosaic.data)
 
 
-def _fields(path: Path, frame: Frame) -> Tree:
+def _fields(path: Path, frame: Frame, software: str) -> Tree:
     """All fields of a DNG but the place of its strip."""
-    from restorekit import __version__
-
     camera = frame.camera
     top, left, bottom, right = frame.metadata.crop or (0, 0, frame.height, frame.width)
     black = np.zeros((1, 1, 1), np.float32) if camera.black is None else camera.black
@@ -87,7 +85,7 @@ def _fields(path: Path, frame: Frame) -> Tree:
     noise = [value for pair in camera.noise_profile for value in pair]
     three = len(camera.calibrations) > 2
     tree = metadata.output_exif(
-        frame.metadata.exif, width=frame.width, height=frame.height, software=f"restorekit {__version__}", order="<"
+        frame.metadata.exif, width=frame.width, height=frame.height, software=software, order="<"
     )
     tree |= {
         metadata.MAKE: Field.of(ASCII, camera.make),
@@ -123,6 +121,8 @@ def _fields(path: Path, frame: Frame) -> Tree:
         tree[AS_SHOT_NEUTRAL] = Field.of(RATIONAL, camera.neutral)
     if noise:
         tree[NOISE_PROFILE] = Field.of(DOUBLE, noise)
+    if frame.metadata.xmp:
+        tree[700] = Field.of(BYTE, frame.metadata.xmp)
     for tag, operations in zip(OPCODE_LISTS, camera.opcode_lists, strict=True):
         if operations:
             tree[tag] = Field.of(UNDEFINED, operations)

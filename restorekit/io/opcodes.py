@@ -1,111 +1,128 @@
-"""DNG opcode lists (DNG 1.7, chapter 7): the polynomials that linearize lossy files; the others are named."""
+"""DNG opcode lists (DNG 1.7, chapter 7): corrections that a camera asks for, read and written.
+
+A list is a count and its operations, big-endian in files of any byte order.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
+from restorekit.io.opcode_kinds import (
+    Area,
+    DeltaPerColumn,
+    DeltaPerRow,
+    FixBadPixelsConstant,
+    FixBadPixelsList,
+    FixVignetteRadial,
+    GainMap,
+    MapPolynomial,
+    MapTable,
+    OpcodeError,
+    Operation,
+    ScalePerColumn,
+    ScalePerRow,
+    TrimBounds,
+    Unknown,
+    WarpFisheye,
+    WarpPlane,
+    WarpRectilinear,
+    WarpRectilinear2,
+)
 
-from restorekit.facts import Camera
-from restorekit.io.tiff import Directory
+__all__ = [
+    "LIST_1",
+    "LIST_2",
+    "LIST_3",
+    "OPCODE_LISTS",
+    "OPERATIONS",
+    "Area",
+    "DeltaPerColumn",
+    "DeltaPerRow",
+    "FixBadPixelsConstant",
+    "FixBadPixelsList",
+    "FixVignetteRadial",
+    "GainMap",
+    "MapPolynomial",
+    "MapTable",
+    "OpcodeError",
+    "Operation",
+    "ScalePerColumn",
+    "ScalePerRow",
+    "TrimBounds",
+    "Unknown",
+    "WarpFisheye",
+    "WarpPlane",
+    "WarpRectilinear",
+    "WarpRectilinear2",
+    "encode",
+    "parse",
+]
 
 OPCODE_LISTS = LIST_1, LIST_2, LIST_3 = 51008, 51009, 51022
-MAP_POLYNOMIAL = 8
+"""Tags of the three lists."""
 
-NAMES: Mapping[int, str] = {
-    1: "WarpRectilinear",
-    2: "WarpFisheye",
-    3: "FixVignetteRadial",
-    4: "FixBadPixelsConstant",
-    5: "FixBadPixelsList",
-    6: "TrimBounds",
-    7: "MapTable",
-    8: "MapPolynomial",
-    9: "GainMap",
-    10: "DeltaPerRow",
-    11: "DeltaPerColumn",
-    12: "ScalePerRow",
-    13: "ScalePerColumn",
-    14: "WarpRectilinear2",
+OPERATIONS: Mapping[int, type[Operation]] = {
+    kind.code: kind
+    for kind in (
+        WarpRectilinear,
+        WarpFisheye,
+        FixVignetteRadial,
+        FixBadPixelsConstant,
+        FixBadPixelsList,
+        TrimBounds,
+        MapTable,
+        MapPolynomial,
+        GainMap,
+        DeltaPerRow,
+        DeltaPerColumn,
+        ScalePerRow,
+        ScalePerColumn,
+        WarpRectilinear2,
+    )
 }
+"""The operations of DNG 1.7 by their numbers."""
 
 
-@dataclass(frozen=True)
-class Opcode:
-    """One operation; ``data`` are its parameters, big-endian in files of any byte order."""
+@lru_cache(maxsize=16)
+def parse(data: bytes) -> tuple[Operation, ...]:
+    """The operations of a list; none for no data.
 
-    code: int
-    data: bytes
+    Raises OpcodeError for a list that is damaged.
+    """
+    try:
+        return tuple(_parsed(data)) if data else ()
+    except (struct.error, ValueError) as error:
+        raise OpcodeError(str(error)) from error
 
-    @property
-    def name(self) -> str:
-        return NAMES.get(self.code, f"opcode {self.code}")
 
-
-def opcode_list(directory: Directory, tag: int) -> tuple[Opcode, ...]:
-    """The operations of a list, empty where the tag is missing or damaged."""
-    data = directory.fields[tag].data if tag in directory.fields else b""
-    found: list[Opcode] = []
+def _parsed(data: bytes) -> list[Operation]:
+    (count,) = struct.unpack_from(">I", data)
+    found: list[Operation] = []
     at = 4
-    for _ in range(struct.unpack(">I", data[:4])[0] if len(data) >= 4 else 0):
-        if at + 16 > len(data):
-            return ()
-        code, _, _, length = struct.unpack_from(">IIII", data, at)
-        found.append(Opcode(code, data[at + 16 : at + 16 + length]))
+    for _ in range(count):
+        code, version, flags, length = struct.unpack_from(">I4sII", data, at)
         at += 16 + length
-    return tuple(found)
+        if at > len(data):
+            raise OpcodeError("it ends early")
+        content = data[at - length : at]
+        kind = OPERATIONS.get(code)
+        operation = Unknown(code, content) if kind is None else kind.of(content)
+        flagged = replace(operation, optional=bool(flags & 1), skip_for_preview=bool(flags & 2), version=tuple(version))
+        found.append(flagged)
+    return found
 
 
-def applied(
-    stored: NDArray[Any], camera: Camera, main: Directory, raw: Directory
-) -> tuple[NDArray[Any], Camera, tuple[str, ...]]:
-    """Pixels and camera after the operations that map whole colour planes; notes name those that were left out.
-
-    A MapPolynomial of the second list works on values where black is 0 and white is 1, and so does its result,
-    which is float32. Signed values below black are mapped too, so that noise keeps its mean.
-    """
-    second = opcode_list(raw, LIST_2)
-    curves = _curves(second, stored)
-    left = [*opcode_list(raw, LIST_1), *(() if curves else second), *opcode_list(raw, LIST_3)]
-    names = ", ".join(dict.fromkeys(opcode.name for opcode in left))
-    notes = (f"corrections that the DNG asks for are not applied: {names}",) if names else ()
-    if not curves or camera.black is None or camera.white is None:
-        return stored, camera, notes
-    codes = np.arange(np.iinfo(stored.dtype).max + 1, dtype=np.float64)
-    mapped = np.empty(stored.shape, np.float32)
-    for channel, polynomials in curves.items():
-        black = float(camera.black[..., channel].mean())
-        values: NDArray[np.floating[Any]] = (codes - black) / (float(camera.white[channel]) - black)
-        for polynomial in polynomials:
-            values = np.polynomial.polynomial.polyval(values, polynomial)
-        np.take(values.astype(np.float32), stored[..., channel], out=mapped[..., channel])
-    channels = stored.shape[2]
-    linear = replace(camera, black=np.zeros((1, 1, channels), np.float32), white=np.ones(channels, np.float32))
-    return mapped, linear, notes
-
-
-def _curves(opcodes: tuple[Opcode, ...], stored: NDArray[Any]) -> dict[int, list[tuple[float, ...]]]:
-    """Polynomials (lowest order first) of every channel; empty unless the list holds nothing else.
-
-    Only for integers ``[H,W,C]`` whose levels are the same everywhere, and operations on whole planes.
-    """
-    if stored.ndim != 3 or stored.dtype.kind != "u":
-        return {}
-    curves: dict[int, list[tuple[float, ...]]] = {channel: [] for channel in range(stored.shape[2])}
-    for opcode in opcodes:
-        if opcode.code != MAP_POLYNOMIAL or len(opcode.data) < 36:
-            return {}
-        top, left, bottom, right, plane, planes, row_pitch, column_pitch, degree = struct.unpack_from(
-            ">9I", opcode.data
-        )
-        whole = (top, left) == (0, 0) and bottom >= stored.shape[0] and right >= stored.shape[1]
-        if not whole or (row_pitch, column_pitch) != (1, 1) or len(opcode.data) < 36 + 8 * (degree + 1):
-            return {}
-        polynomial = struct.unpack_from(f">{degree + 1}d", opcode.data, 36)
-        for channel in range(plane, min(plane + planes, stored.shape[2])):
-            curves[channel].append(polynomial)
-    return curves if opcodes else {}
+def encode(operations: Sequence[Operation]) -> bytes:
+    """A list as files hold it; no operations make no list."""
+    if not operations:
+        return b""
+    coded = [struct.pack(">I", len(operations))]
+    for operation in operations:
+        data = operation.parameters()
+        code = operation.number if isinstance(operation, Unknown) else operation.code
+        flags = operation.optional + 2 * operation.skip_for_preview
+        coded += [struct.pack(">I4sII", code, bytes(operation.version), flags, len(data)), data]
+    return b"".join(coded)

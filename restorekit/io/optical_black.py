@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,27 +21,35 @@ LARGEST_SHIFT = 0.005
 """A measured level further than this share of the range from the stated one is not black but something else."""
 
 
-def measured_black(
-    stored: NDArray[Any], area: tuple[int, int, int, int], stated: NDArray[np.float32], white: float
-) -> NDArray[np.float32] | None:
-    """Black levels ``[2,2,1]`` of the CFA cell from the masked border of a mosaic ``[H,W]``, or ``None``.
+Rectangle = tuple[int, int, int, int]
 
-    ``area`` is the image within the sensor: top, left, bottom, right. The widest border beside the image rows is
-    taken, outliers beyond four times the median deviation left out. The result stands for the stated levels
-    (``[h,w,1]``) only where it is sure to be black: within the noise of a photosite and 0.5 % of the
-    range around them. It differs from them in cameras whose black moves with temperature or gain.
+
+def measured_black(
+    stored: NDArray[Any],
+    area: Rectangle,
+    stated: NDArray[np.float32],
+    white: float,
+    masked: Sequence[Rectangle] = (),
+) -> NDArray[np.float32] | None:
+    """Black levels ``[2,2,1]`` of the CFA cell from the masked photosites of a mosaic ``[H,W]``, or ``None``.
+
+    ``area`` is the image within the sensor, ``masked`` what the file says is masked: top, left, bottom, right.
+    Without the latter the widest border beside the image rows is taken. Outliers beyond four times the median
+    deviation are left out. The result stands for the stated levels (``[h,w,1]``) only where it is sure to
+    be black: within the noise of a photosite and 0.5 % of the range around them. It differs from them in cameras
+    whose black moves with temperature or gain.
     """
-    top, left, bottom, right = area
-    sides = (left, 0, left), (stored.shape[1] - right, right, stored.shape[1])
-    width, first, last = max(sides)
-    if width < LEAST_PX + 2 * EDGE_PX or bottom - top < LEAST_PX or stored.ndim != 2:
+    if stored.ndim != 2:
         return None
-    first += EDGE_PX + (first + EDGE_PX - left) % 2
-    border = stored[top:bottom, first : last - EDGE_PX].astype(np.float32)
+    top, left = area[:2]
+    rectangles = [part for part in (_within(each, stored.shape) for each in masked) if part is not None]
+    rectangles = rectangles or _border(stored.shape, area)
     levels = np.empty((2, 2, 1), np.float32)
     for y in range(2):
         for x in range(2):
-            values = border[y::2, x::2]
+            values = _at_site(stored, rectangles, top + y, left + x)
+            if values.size < LEAST_PX * LEAST_PX // 4:
+                return None
             middle = float(np.median(values))
             spread = float(np.median(np.abs(values - middle))) * 1.4826
             near = values[np.abs(values - middle) <= 4 * max(spread, 0.5)]
@@ -51,9 +60,41 @@ def measured_black(
     return levels
 
 
-def with_measured_black(camera: Camera, stored: NDArray[Any], area: tuple[int, int, int, int]) -> Camera:
-    """The camera of a Bayer mosaic with black as its masked border shows it, where there is one."""
+def _at_site(stored: NDArray[Any], rectangles: Sequence[Rectangle], row: int, column: int) -> NDArray[np.float32]:
+    """The values in rectangles at every second row and column, counted from a photosite."""
+    parts = [
+        stored[top + (row - top) % 2 : bottom : 2, left + (column - left) % 2 : right : 2].ravel()
+        for top, left, bottom, right in rectangles
+    ]
+    return np.concatenate(parts or [np.empty(0)]).astype(np.float32)
+
+
+def _border(shape: tuple[int, ...], area: Rectangle) -> list[Rectangle]:
+    """The widest border beside the rows of the image, without its edges; nothing where it is narrow."""
+    top, left, bottom, right = area
+    width, first, last = max((left, 0, left), (shape[1] - right, right, shape[1]))
+    if width < LEAST_PX + 2 * EDGE_PX or bottom - top < LEAST_PX:
+        return []
+    return [(top, first + EDGE_PX, bottom, last - EDGE_PX)]
+
+
+def _within(rectangle: Rectangle, shape: tuple[int, ...]) -> Rectangle | None:
+    """The part of a rectangle that lies on the sensor."""
+    top, left, bottom, right = rectangle
+    top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, shape[0]), min(right, shape[1])
+    return (top, left, bottom, right) if top < bottom and left < right else None
+
+
+def with_measured_black(camera: Camera, stored: NDArray[Any], area: Rectangle, masked: Sequence[int] = ()) -> Camera:
+    """The camera of a Bayer mosaic with black as its masked photosites show it, where there are some.
+
+    ``masked`` are four numbers for each rectangle of them, as the DNG tag MaskedAreas has them. Cameras that state
+    black by row and column are left alone.
+    """
     if len(camera.cfa) != 2 or camera.black is None or camera.white is None:
         return camera
-    measured = measured_black(stored, area, camera.black, float(camera.white[0]))
+    if camera.black_rows is not None or camera.black_columns is not None:
+        return camera
+    named = list(zip(masked[::4], masked[1::4], masked[2::4], masked[3::4], strict=False))
+    measured = measured_black(stored, area, camera.black, float(camera.white[0]), named)
     return camera if measured is None else replace(camera, black=measured)

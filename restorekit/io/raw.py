@@ -10,9 +10,10 @@ import io
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 import pydantic
@@ -23,6 +24,7 @@ from restorekit.errors import InputError
 from restorekit.facts import Calibration, Camera, Exposure, Metadata
 from restorekit.frame import BayerPattern, Frame
 from restorekit.io import containers, metadata
+from restorekit.io.cfa import check_supported
 from restorekit.io.optical_black import with_measured_black
 from restorekit.io.saturation import saturation_level
 from restorekit.io.tiff import TiffError, read_directories, read_header
@@ -114,7 +116,8 @@ def read_headerless(path: Path, spec: Headerless) -> Frame:
 def read_raw(path: Path) -> Frame:
     """A RAW file as a sensor-referred frame of 16-bit digital numbers, cropped to the visible area.
 
-    A mosaic gives ``[1,H,W]``; files that hold full colour (Kodak YRGB, sRAW) ``[3,H,W]`` in layout ``rgb``.
+    A mosaic gives ``[1,H,W]``; files that hold full colour (Kodak YRGB, sRAW) ``[3,H,W]`` in layout ``rgb``. Where the
+    camera names a smaller picture within the visible area, that crop is pending in the metadata.
 
     Raises InputError for what LibRaw cannot read, for files that end early, and for files without any header,
     which LibRaw would take for an old camera's by their size alone.
@@ -174,14 +177,28 @@ def _frame(path: Path, raw: rawpy.RawPy, exif: bytes) -> Frame:
         camera=with_measured_black(_camera(path, raw, exif, cfa), raw.raw_image, area)
         if cfa
         else _camera(path, raw, exif, cfa),
-        metadata=Metadata(exif=exif, orientation={3: 3, 5: 8, 6: 6}.get(raw.sizes.flip, 1)),
+        metadata=Metadata(exif=exif, orientation={3: 3, 5: 8, 6: 6}.get(sizes.flip, 1), crop=picture_crop(sizes)),
         source=path,
     )
-    if abs(raw.sizes.pixel_aspect - 1) > 0.01:
-        frame = frame.with_note(
-            f"{path.name}: pixels are not square (aspect {raw.sizes.pixel_aspect:.3f}); not resampled"
-        )
+    if abs(sizes.pixel_aspect - 1) > 0.01:
+        frame = frame.with_note(f"{path.name}: pixels are not square (aspect {sizes.pixel_aspect:.3f}); not resampled")
     return frame
+
+
+def picture_crop(sizes: rawpy.ImageSizes) -> tuple[int, int, int, int] | None:
+    """The part of the visible area that the camera means to be the picture: top, left, bottom, right.
+
+    It is the inset crop that LibRaw finds in maker notes, in coordinates of the whole sensor. ``None`` where there is
+    none, where it is all of the visible area, and where it does not lie within it or keeps less than half of its width
+    or height, which no border does.
+    """
+    top, left = sizes.crop_top_margin - sizes.top_margin, sizes.crop_left_margin - sizes.left_margin
+    height, width = sizes.crop_height, sizes.crop_width
+    inside = top >= 0 and left >= 0 and top + height <= sizes.height and left + width <= sizes.width
+    if not inside or 2 * height < sizes.height or 2 * width < sizes.width:
+        return None
+    whole = (height, width) == (sizes.height, sizes.width)
+    return None if whole else (top, left, top + height, left + width)
 
 
 def _pattern(path: Path, raw: rawpy.RawPy) -> tuple[str, ...]:
@@ -191,11 +208,8 @@ def _pattern(path: Path, raw: rawpy.RawPy) -> tuple[str, ...]:
     size = 0 if pattern is None else pattern.shape[0]
     top, left = raw.sizes.top_margin, raw.sizes.left_margin
     cell = tuple("".join(names[raw.raw_color(top + y, left + x)] for x in range(size)) for y in range(size))
-    supported = size == 1 or (size in (2, 6) and set("".join(cell)) == set("RGB"))
-    if not supported or (size == 2 and "".join(cell) not in get_args(BayerPattern)):
-        raise InputError(
-            f"{path}: its colour filters {'/'.join(cell)} are neither Bayer nor X-Trans, which alone are supported"
-        )
+    if size != 1:
+        check_supported(path, cell)
     return cell
 
 
@@ -203,15 +217,13 @@ def _camera(path: Path, raw: rawpy.RawPy, exif: bytes, cfa: tuple[str, ...]) -> 
     image, _ = metadata.exif_fields(exif)
     black = np.asarray(raw.black_level_per_channel, np.float32)
     white = float(raw.white_level)
-    per_channel = raw.camera_white_level_per_channel
     if cfa:
         top, left = raw.sizes.top_margin, raw.sizes.left_margin
         size = len(cfa)
         levels = np.array([[black[raw.raw_color(top + y, left + x)] for x in range(size)] for y in range(size)])[
             ..., None
         ]
-        if per_channel and min(per_channel) > black.max():
-            white = float(min(per_channel))
+        white = stated_white(white, raw.camera_white_level_per_channel, float(black.max()))
         if size == 2:
             white = saturation_level(raw.raw_image_visible, cfa, white)
         whites = np.array([white], np.float32)
@@ -230,6 +242,17 @@ def _camera(path: Path, raw: rawpy.RawPy, exif: bytes, cfa: tuple[str, ...]) -> 
         neutral=_neutral(raw),
         calibrations=_calibrations(raw),
     )
+
+
+def stated_white(camera_white: float, file_whites: Sequence[float] | None, black: float) -> float:
+    """The digital number at which a mosaic clips, as far as LibRaw knows.
+
+    ``file_whites`` are levels that the file itself tells for each channel (LibRaw's ``linear_max``; Canon's maker notes
+    have them, and they change with ISO). The lowest of them holds, since beyond it colours are wrong. Without, or
+    where they do not lie above ``black``, it is the level that LibRaw has for the camera.
+    """
+    lowest = min(file_whites or (0.0,))
+    return float(lowest) if lowest > black else camera_white
 
 
 def _neutral(raw: rawpy.RawPy) -> tuple[float, float, float] | None:

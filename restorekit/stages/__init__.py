@@ -35,10 +35,8 @@ if TYPE_CHECKING:
     from restorekit.stages.highlights import Highlights as Highlights
     from restorekit.stages.illuminant import AsShot as AsShot
     from restorekit.stages.illuminant import GrayEdge as GrayEdge
-    from restorekit.stages.illuminant import GrayPatch as GrayPatch
     from restorekit.stages.illuminant import GrayWorld as GrayWorld
     from restorekit.stages.illuminant import ShadesOfGray as ShadesOfGray
-    from restorekit.stages.illuminant import Temperature as Temperature
     from restorekit.stages.illuminant import WhitePatch as WhitePatch
     from restorekit.stages.lens import Correct as Correct
     from restorekit.stages.profile import Look as Look
@@ -51,6 +49,8 @@ if TYPE_CHECKING:
     from restorekit.stages.tone import Exposure as Exposure
     from restorekit.stages.tone import Filmic as Filmic
     from restorekit.stages.tone import Reinhard as Reinhard
+    from restorekit.stages.white_point import GrayPatch as GrayPatch
+    from restorekit.stages.white_point import Temperature as Temperature
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ BUILT_IN: Mapping[str, StageEntry] = {
         ("illuminant.shades_of_gray", "illuminant:ShadesOfGray", "Estimate the light by a Minkowski mean"),
         ("illuminant.gray_edge", "illuminant:GrayEdge", "Estimate the light from the colour of edges"),
         ("illuminant.white_patch", "illuminant:WhitePatch", "Estimate the light from the brightest unclipped parts"),
-        ("illuminant.temperature", "illuminant:Temperature", "Set the light by its temperature and tint"),
-        ("illuminant.gray_patch", "illuminant:GrayPatch", "Take the light from a gray patch of the picture"),
+        ("illuminant.temperature", "white_point:Temperature", "Set the light by its temperature and tint"),
+        ("illuminant.gray_patch", "white_point:GrayPatch", "Take the light from a gray patch of the picture"),
         ("color.white_balance", "color:WhiteBalance", "Scale the channels so that the light's white is neutral"),
         ("color.camera_matrix", "color:CameraMatrix", "Camera RGB to linear RGB by the DNG colour model"),
         ("color.look", "profile:Look", "Apply the look table of a camera profile (DNG, DCP)"),

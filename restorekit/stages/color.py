@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -11,13 +12,15 @@ import pydantic
 import torch
 from torch import Tensor
 
-from restorekit.color.camera import camera_to_rgb
+from restorekit.color.camera import camera_to_rgb, hue_sat_map
 from restorekit.color.primaries import conversion, transformed
+from restorekit.color.profile import hue_sat_mapped, is_identity
 from restorekit.color.transfer import decode, encode
 from restorekit.errors import StageError
 from restorekit.facts import Facts, Matrix
 from restorekit.frame import Frame
 from restorekit.stage import Stage, StageSpec, missing_fact, param, parameters
+from restorekit.stages.profile import with_profile
 from restorekit.state import ImageState
 
 Gain = Annotated[float, pydantic.Field(gt=0)]
@@ -88,6 +91,10 @@ class WhiteBalance(Stage):
 class CameraMatrix(Stage):
     """White-balanced camera RGB to linear RGB by the DNG colour model; white stays (1, 1, 1).
 
+    ``profile``, a DCP file, takes the place of what the frame's own file says of its camera: matrices, table of hues,
+    and for ``color.look`` and ``tone.profile_curve`` further on, look and tone curve. With ``hue_sat_map`` the
+    profile's table of hue, saturation and value is applied after the matrix, to linear ProPhoto RGB without clipping.
+
     The light whose white the gains of the white balance make neutral decides the temperature at which the
     calibrations of the camera are interpolated; the gains are divided out of the matrix. A camera without
     calibrations is noted, and its RGB taken as sRGB primaries.
@@ -98,7 +105,8 @@ class CameraMatrix(Stage):
 
     spec: ClassVar[StageSpec] = StageSpec(
         name="color.camera_matrix",
-        source="DNG 1.7, chapter 6: Mapping Camera Color Space to CIE XYZ Space",
+        source="DNG 1.7.1, chapter 6: Mapping Camera Color Space to CIE XYZ Space, Applying the Hue/Saturation/Value "
+        "Mapping Table",
         accepts={
             "layout": ("rgb",),
             "reference": ("scene",),
@@ -109,6 +117,8 @@ class CameraMatrix(Stage):
         needs=("white_balance",),
     )
     to: Annotated[Literal["bt2020", "bt709", "p3"], param("Target primaries")] = "bt2020"
+    profile: Annotated[Path | None, param("Camera profile (.dcp) instead of that of the file")] = None
+    hue_sat_map: Annotated[bool, param("Apply the profile's table of hue, saturation and value, if it has one")] = True
 
     def emits(self, state: ImageState) -> ImageState:
         return state.changed({"primaries": self.to})
@@ -117,13 +127,21 @@ class CameraMatrix(Stage):
         gains = frame.facts.white_balance
         if gains is None:
             raise StageError(f"{frame.name}: {missing_fact(self.spec, 'white_balance')}")
-        if frame.camera.calibrations:
-            neutral = (1 / gains[0], 1 / gains[1], 1 / gains[2])
-            matrix = camera_to_rgb(frame.camera, neutral, self.to) * neutral
-        else:
-            frame = frame.with_note(f"{frame.camera.name} has no colour matrix; its RGB is taken as sRGB primaries")
-            matrix = conversion("bt709", self.to)
-        return _mixed(frame, matrix)
+        if self.profile is not None:
+            frame = with_profile(frame, self.profile)
+        camera = frame.camera
+        if not camera.calibrations:
+            frame = frame.with_note(f"{camera.name} has no colour matrix; its RGB is taken as sRGB primaries")
+            return _mixed(frame, conversion("bt709", self.to))
+        neutral = (1 / gains[0], 1 / gains[1], 1 / gains[2])
+        matrix = camera_to_rgb(camera, neutral, self.to) * neutral
+        table = hue_sat_map(camera, neutral) if self.hue_sat_map else None
+        if table is None or is_identity(table):
+            return _mixed(frame, matrix)
+        rgb = transformed(frame.pixels, camera_to_rgb(camera, neutral, "prophoto") * neutral)
+        mapped = hue_sat_mapped(rgb, table, camera.profile.hue_sat_encoding)
+        pixels = transformed(mapped, conversion("prophoto", self.to))
+        return replace(frame, pixels=pixels, facts=_mixed_facts(frame.facts, matrix))
 
 
 @parameters

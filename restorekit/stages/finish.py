@@ -21,12 +21,14 @@ class Sharpen(Stage):
 
     Works on linear and on encoded values (there on luma). Detail below ``threshold`` is noise and not
     amplified. The sharpened luminance stays between the least and the largest of its 3x3 neighbours, but for
-    ``overshoot`` times their difference: halos cannot grow. Nothing else is clamped.
+    ``overshoot`` times their difference: halos cannot grow. Nothing else is clamped. For a camera that says how much
+    sharpening it needs beside others (DNG BaselineSharpness), ``amount`` is multiplied by that.
     """
 
     spec = StageSpec(
         name="finish.sharpen",
-        source="Gonzalez & Woods, Digital Image Processing, 4th ed., ch. 3.6 (unsharp masking)",
+        source="Gonzalez & Woods, Digital Image Processing, 4th ed., ch. 3.6 (unsharp masking); "
+        "DNG 1.7.1, BaselineSharpness",
         accepts={"layout": ("rgb", "gray"), "reference": ("scene", "display")},
     )
     radius_px: Annotated[float, param("Standard deviation of the Gaussian", unit="px", ge=0.3, le=20)] = 0.8
@@ -45,7 +47,8 @@ class Sharpen(Stage):
         return local(len(self._taps()) - 1)
 
     def apply(self, frame: Frame) -> Frame:
-        if self.amount == 0:
+        amount = self.amount * frame.camera.baseline_sharpness
+        if amount == 0:
             return frame
         taps = self._taps()
         radius = len(taps) - 1
@@ -60,9 +63,9 @@ class Sharpen(Stage):
             blurred.add_(rows[:, radius + k :][:, :width], alpha=taps[k])
         around = y[radius - 1 : radius + height + 1, radius - 1 : radius + width + 1]
         middle = around[1:-1, 1:-1]
-        detail = torch.sub(middle, blurred, out=blurred).mul_(self.amount)
+        detail = torch.sub(middle, blurred, out=blurred).mul_(amount)
         if self.threshold:
-            detail -= detail.clamp(-self.threshold * self.amount, self.threshold * self.amount)
+            detail -= detail.clamp(-self.threshold * amount, self.threshold * amount)
         low, high = _neighbours(around, torch.minimum), _neighbours(around, torch.maximum)
         margin = (high - low).mul_(self.overshoot)
         low.sub_(margin).sub_(middle)

@@ -137,7 +137,7 @@ class _Estimator(Stage):
         means = block_means(frame)
         color = self.estimate(means, _usable(means)).tolist()
         red, green, blue = (x / gain for x, gain in zip(color, frame.facts.white_balance or (1.0,) * 3, strict=True))
-        return _per_green((red, green, blue))
+        return per_green((red, green, blue))
 
     def measure(self, frame: Frame) -> Facts:
         light = self.light(frame)
@@ -298,7 +298,7 @@ class AsShot(Stage):
 
     @staticmethod
     def _stored(frame: Frame) -> RGB | None:
-        return _per_green(frame.camera.neutral)
+        return per_green(frame.camera.neutral)
 
     def _daylight(self, frame: Frame) -> RGB | None:
         """Camera RGB of D65 by the calibration nearest to it in 1/CCT, if this fallback was chosen."""
@@ -309,10 +309,10 @@ class AsShot(Stage):
         if nearest.camera_calibration is not None:
             matrix = nearest.camera_calibration @ matrix
         red, green, blue = np.asarray(frame.camera.analog_balance) * (matrix @ white_xyz(D65))
-        return _per_green((float(red), float(green), float(blue)))
+        return per_green((float(red), float(green), float(blue)))
 
 
-def _per_green(rgb: RGB | None) -> RGB | None:
+def per_green(rgb: RGB | None) -> RGB | None:
     """The colour with green = 1, or ``None`` where it is no colour of a light."""
     if rgb is None or not all(math.isfinite(value) and value > 0 for value in rgb):
         return None

@@ -42,7 +42,8 @@ class Exposure(Stage):
     """Multiply linear light by ``2^ev``: a pure gain, as well on a mosaic (where it costs a third) as on RGB.
 
     ``fixed`` adds ``ev`` and, for scene-referred frames with ``baseline``, the exposure that the camera's
-    maker wants added to its RAW files; that is then taken from the camera facts, so that it is added once.
+    maker and its profile want added to its RAW files; that is then taken from the camera facts, so that it is added
+    once. A profile that ``color.camera_matrix`` brings has its exposure added where this stage comes after it.
     ``auto`` brings the log-average luminance of the unclipped blocks of the image to ``middle_gray``, within
     ``min_ev`` and ``max_ev`` (``ev`` comes on top). It never brightens so far that more than
     ``highlights_percent`` of the unclipped blocks come to lie over ``headroom_ev`` above middle gray, or over
@@ -54,7 +55,7 @@ class Exposure(Stage):
     spec = StageSpec(
         name="tone.exposure",
         source="Reinhard et al., Photographic Tone Reproduction for Digital Images, SIGGRAPH 2002, eq. 1-2 (auto); "
-        "DNG 1.7.1, BaselineExposure (fixed)",
+        "DNG 1.7.1, BaselineExposure, BaselineExposureOffset (fixed)",
         accepts={**LINEAR_PICTURE, "layout": ("rgb", "gray", "bayer", "xtrans")},
     )
     ev: Annotated[float, param("Exposure change", unit="EV", ge=-20, le=20)] = 0.0
@@ -97,8 +98,11 @@ class Exposure(Stage):
         if self.mode == "auto":
             ev += _number(frame.facts, self.spec.name)
         elif self.baseline and frame.state.reference == "scene":
-            ev += frame.camera.baseline_exposure_ev
-            frame = replace(frame, camera=replace(frame.camera, baseline_exposure_ev=0.0))
+            wanted = frame.camera.baseline_exposure_ev + frame.camera.profile.baseline_exposure_ev
+            if wanted:
+                done = replace(frame.camera.profile, baseline_exposure_ev=0.0)
+                frame = replace(frame, camera=replace(frame.camera, baseline_exposure_ev=0.0, profile=done))
+                ev += wanted
         if ev == 0:
             return frame
         gain = 2.0**ev

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,25 @@ from restorekit.facts import Calibration, Camera, Exposure, Metadata
 from restorekit.frame import BayerPattern, Frame
 from restorekit.io import read, write, write_dng
 from restorekit.io.metadata import exif_bytes, exif_fields, photo_tree
+from restorekit.io.opcodes import (
+    OPCODE_LISTS,
+    Area,
+    DeltaPerRow,
+    FixBadPixelsConstant,
+    FixBadPixelsList,
+    GainMap,
+    MapPolynomial,
+    Operation,
+    ScalePerRow,
+    TrimBounds,
+    Unknown,
+    WarpRectilinear,
+    encode,
+    parse,
+)
 from restorekit.io.tiff import ASCII, BYTE, DOUBLE, LONG, RATIONAL, SHORT, SRATIONAL, UNDEFINED, Field, Tree, lay_out
+from restorekit.stages.raw import BlackLevel
+from restorekit.stages.shading import LensShading
 
 PATTERNS: tuple[BayerPattern, ...] = ("RGGB", "BGGR", "GRBG", "GBRG")
 MATRIX = np.array([[0.8813, -0.321, -0.1036], [-0.4703, 1.2868, 0.2021], [-0.1054, 0.194, 0.6129]])
@@ -287,20 +307,228 @@ def test_polynomials_make_a_linear_image_linear(tmp_path: Path) -> None:
     assert frame.camera.black is not None
     assert not frame.camera.black.any()
     for channel, (constant, slope, *rest) in enumerate(curves):
-        x = (image[..., channel] - 51.0) / 204
-        expected = constant + slope * x + sum(factor * x ** (2 + power) for power, factor in enumerate(rest))
+        x = np.abs(image[..., channel] - 51.0) / 204
+        value = slope * x + sum(factor * x ** (2 + power) for power, factor in enumerate(rest))
+        expected = constant + np.where(image[..., channel] < 51, -value, value)
         np.testing.assert_allclose(frame.pixels[channel].numpy(), expected, atol=1e-6)
+    assert frame.camera.opcode_lists == (b"", b"", b"")
 
 
-def test_corrections_that_are_not_applied_are_named(tmp_path: Path) -> None:
-    fields: Tree = {51009: Field.of(UNDEFINED, struct.pack(">I", 1) + opcode(9, bytes(80)))}
-    (note,) = read(stored_dng(tmp_path / "a.dng", mosaic(), fields)).notes
-    assert "GainMap" in note
+def with_lists(first: Sequence[Operation] = (), second: Sequence[Operation] = (), third: bytes = b"") -> Tree:
+    lists = (encode(first), encode(second), third)
+    return {tag: Field.of(UNDEFINED, data) for tag, data in zip(OPCODE_LISTS, lists, strict=True) if data}
+
+
+def test_maps_before_gains_are_applied_and_gains_wait(tmp_path: Path) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    curve = MapPolynomial(Area(0, 0, 30, 50, 0, 3), (0.0, 0.0, 1.0))
+    gains = GainMap(Area(0, 0, 30, 50, 0, 3), np.full((1, 1, 1), 2, np.float32))
+    frame = read(stored_dng(tmp_path / "a.dng", image, with_lists(second=(curve, gains, curve))))
+    np.testing.assert_allclose(frame.pixels.permute(1, 2, 0).numpy(), (image / 255.0) ** 2, atol=1e-6)
+    waiting = parse(frame.camera.opcode_lists[1])
+    assert [each.name for each in waiting] == ["GainMap", "MapPolynomial"]
+    assert LensShading()(BlackLevel()(frame)).pixels.max() == pytest.approx(4.0, rel=1e-5)
+
+
+def test_the_first_list_comes_before_the_linearization_table(tmp_path: Path) -> None:
+    """On stored numbers of the whole sensor, masked border and all; the photosite of a colour is mended by its own."""
+    image = np.tile(np.array([[10, 20], [20, 40]], np.uint16), (20, 30))
+    image[:, :4] = 3
+    broken = image.copy()
+    broken[11, 13], broken[20, 30] = 0, 99
+    broken[8, 4:] //= 2
+    first = (
+        ScalePerRow(Area(8, 4, 9, 60), np.array([2], np.float32)),
+        FixBadPixelsConstant(0),
+        FixBadPixelsList(((20, 30),)),
+        DeltaPerRow(Area(0, 0, 40, 4), np.full(40, -1.0, np.float32)),
+    )
+    table = [value * 3 for value in range(100)]
+    fields = with_lists(first) | {
+        50712: Field.of(SHORT, table),
+        50829: Field.of(LONG, (1, 4, 40, 60)),
+        33422: Field.of(BYTE, (1, 2, 0, 1)),
+    }
+    frame = read(stored_dng(tmp_path / "a.dng", broken, fields))
+    assert frame.camera.cfa == ("GB", "RG")
+    np.testing.assert_array_equal(frame.pixels[0].numpy(), 3 * image[1:, 4:])
+    assert frame.camera.opcode_lists == (b"", b"", b"") and frame.notes == ()
+    broken[:, :4] += 1
+    shifted = read(stored_dng(tmp_path / "b.dng", broken, fields | {50829: Field.of(LONG, (0, 0, 40, 60))}))
+    assert (shifted.pixels[0, :, :4] == 9).all(), "3 stored as 4, less one, times three"
+
+
+def test_corrections_do_not_leave_the_range_of_numbers(tmp_path: Path) -> None:
+    image = np.full((20, 30), 40000, np.uint16)
+    up, down = (
+        ScalePerRow(Area(0, 0, 1, 30), np.full(1, 3.0, np.float32)),
+        DeltaPerRow(Area(1, 0, 2, 30), np.full(1, -5e4, np.float32)),
+    )
+    frame = read(stored_dng(tmp_path / "a.dng", image, with_lists((up, down))))
+    assert [int(frame.pixels[0, row, 0]) for row in range(3)] == [65535, 0, 40000]
+
+
+def test_gain_maps_begin_at_the_active_area(tmp_path: Path) -> None:
+    """A mosaic of 30x50 on a sensor of 40x60; its map is 1 at the left rim of the image and 3 at the right one."""
+    image = np.zeros((40, 60), np.uint16)
+    image[6:36, 8:58] = np.rint(60000 / (1 + 2 * (np.arange(50) + 0.5) / 50))
+    gains = GainMap(Area(0, 0, 30, 50), np.array([[[1.0], [3.0]]], np.float32))
+    fields = with_lists(second=(gains,), third=b"third") | {50829: Field.of(LONG, (6, 8, 36, 58))}
+    fields[51022] = Field.of(UNDEFINED, encode((TrimBounds(1, 1, 29, 49),)))
+    frame = read(stored_dng(tmp_path / "a.dng", image, fields))
+    assert frame.notes == ()
+    assert frame.camera.opcode_lists == (b"", encode((gains,)), encode((TrimBounds(1, 1, 29, 49),)))
+    flat = LensShading()(BlackLevel()(frame)).pixels
+    np.testing.assert_allclose(flat.numpy(), 60000 / 65535, rtol=5e-5)
+
+
+def test_what_is_missing_of_the_lists_is_named(tmp_path: Path) -> None:
+    def notes(fields: Tree, image: NDArray[np.generic] | None = None) -> str:
+        return " ".join(read(stored_dng(tmp_path / "a.dng", mosaic() if image is None else image, fields)).notes)
+
+    damaged = {51009: Field.of(UNDEFINED, struct.pack(">I", 1) + opcode(9, bytes(80)))}
+    assert "a.dng: its OpcodeList2 is damaged" in notes(damaged)
+    assert read(tmp_path / "a.dng").camera.opcode_lists == (b"", b"", b"")
+    unknown = notes(with_lists((Unknown(98, b"", optional=True),), (Unknown(99, b"abc"),)))
+    assert "newer than DNG 1.7: opcode 98, opcode 99 (mandatory)" in unknown
+    linear = np.ones((20, 30, 3), np.uint16)
+    assert "FixBadPixelsConstant (mandatory)" in notes(with_lists((FixBadPixelsConstant(0),)), linear)
+    warp = WarpRectilinear(((1.0, 0, 0, 0, 0, 0),), optional=True)
+    assert "not for the second list: WarpRectilinear" in notes(with_lists(second=(warp,)))
+    assert notes(with_lists((DeltaPerRow(Area(0, 0, 1, 1), np.ones(1, np.float32)),), third=encode((warp,)))) == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "crop"),
+    [
+        ({}, None),
+        ({50719: (0, 0), 50720: (50, 30)}, None),
+        ({50719: (6, 4), 50720: (40, 24)}, (4, 6, 28, 46)),
+        ({50719: (6.5, 4.4), 50720: (40.2, 24)}, (4, 6, 28, 47)),
+        ({50719: (6, 4)}, (4, 6, 30, 50)),
+        ({50719: (6, 4), 50720: (400, 240)}, (4, 6, 30, 50)),
+        ({50719: (60, 40), 50720: (10, 10)}, None),
+        ({51125: (0.1, 0.2, 0.9, 1.0)}, (3, 10, 27, 50)),
+        ({50719: (10, 5), 50720: (40, 20), 51125: (0.25, 0.5, 0.75, 1.0)}, (10, 30, 20, 50)),
+        ({51125: (0.9, 0.2, 0.1, 1.0)}, None),
+    ],
+)
+def test_the_default_crop_is_pending(
+    tmp_path: Path, fields: dict[int, Sequence[float]], crop: tuple[int, int, int, int] | None
+) -> None:
+    tree: Tree = {tag: Field.of(RATIONAL, values) for tag, values in fields.items()}
+    area: Tree = {50829: Field.of(LONG, (6, 8, 36, 58))}
+    frame = read(stored_dng(tmp_path / "a.dng", np.ones((40, 60), np.uint16), tree | area))
+    assert (frame.height, frame.width) == (30, 50)
+    assert frame.metadata.crop == crop
+
+
+def test_trim_bounds_narrow_the_crop(tmp_path: Path) -> None:
+    """Of the first list in coordinates of the sensor, of the second in those of the image, which begins at (6, 8)."""
+    fields = with_lists((TrimBounds(10, 10, 34, 60),), (TrimBounds(0, 0, 26, 44),)) | {
+        50829: Field.of(LONG, (6, 8, 36, 58)),
+        50719: Field.of(SHORT, (1, 1)),
+        50720: Field.of(SHORT, (48, 28)),
+    }
+    frame = read(stored_dng(tmp_path / "a.dng", np.ones((40, 60), np.uint16), fields))
+    assert frame.metadata.crop == (4, 2, 26, 44)
+    assert frame.camera.opcode_lists == (b"", b"", b"") and frame.notes == ()
+
+
+def test_crop_and_lists_come_back(tmp_path: Path) -> None:
+    frame = full_frame()
+    second = encode([GainMap(Area(0, 0, 40, 60), np.full((2, 2, 1), 1.5, np.float32))])
+    third = encode([WarpRectilinear(((1.0, 0.1, 0, 0, 0, 0),)), TrimBounds(0, 0, 38, 58)])
+    camera = replace(frame.camera, opcode_lists=(b"", second, third))
+    given = replace(frame, camera=camera, metadata=replace(frame.metadata, crop=(2, 4, 36, 50)))
+    write_dng(tmp_path / "a.dng", given)
+    back = read(tmp_path / "a.dng")
+    assert back.camera.opcode_lists == (b"", second, third)
+    assert back.metadata.crop == (2, 4, 36, 50)
+    assert torch.equal(back.pixels, frame.pixels)
+    with rawpy.imread(str(tmp_path / "a.dng")) as raw:
+        assert (raw.sizes.crop_top_margin, raw.sizes.crop_left_margin) == (2, 4)
+        assert (raw.sizes.crop_height, raw.sizes.crop_width) == (34, 46)
+
+
+def test_pixels_that_are_not_square_are_noted(tmp_path: Path) -> None:
+    (note,) = read(stored_dng(tmp_path / "a.dng", mosaic(), {50718: Field.of(RATIONAL, (1, 0.5))})).notes
+    assert "1 x 0.5" in note and "not resampled" in note
+    assert read(stored_dng(tmp_path / "b.dng", mosaic(), {50718: Field.of(RATIONAL, (1, 1))})).notes == ()
+
+
+def test_black_is_measured_in_masked_areas(tmp_path: Path) -> None:
+    """Rows above the image, at 7 below the stated level; a number of colour per photosite of the cell."""
+    random = np.random.default_rng(0)
+    image = random.normal(4000, 20, (120, 160))
+    cell = np.array([[505, 507], [503, 509]])
+    image[:20] = np.tile(cell, (10, 80)) + random.normal(0, 12, (20, 160))
+    fields: Tree = {
+        50714: Field.of(SHORT, (512,)),
+        50717: Field.of(LONG, (16383,)),
+        50829: Field.of(LONG, (21, 1, 120, 160)),
+        33422: Field.of(BYTE, (2, 1, 1, 0)),
+        50830: Field.of(LONG, (0, 0, 8, 160, 10, 0, 20, 160)),
+    }
+    stored = np.rint(image).astype(np.uint16)
+    black = read(stored_dng(tmp_path / "a.dng", stored, fields)).camera.black
+    assert black is not None
+    np.testing.assert_allclose(black[..., 0], cell[::-1, ::-1], atol=1.5)
+    del fields[50830]
+    stated = read(stored_dng(tmp_path / "b.dng", stored, fields)).camera.black
+    assert stated is not None
+    assert stated.ravel().tolist() == [512]
+
+
+QUAD = "RRGG" * 2 + "GGBB" * 2
+NONA = "GGGRRR" * 3 + "BBBGGG" * 3
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        (QUAD, "mosaic is quad-Bayer (RRGG/RRGG/GGBB/GGBB)"),
+        (NONA, "mosaic is nona-Bayer (GGGRRR/"),
+        ("".join(c * 4 for c in "RG" * 4 + "GB" * 4), "mosaic is hexadeca-Bayer"),
+        ("RGCB", "mosaic is RGBE (RG/CB)"),
+        ("RGWB", "mosaic is RGBW ("),
+        ("WBWG" + "BWGW" + "WGWR" + "GWRW", "mosaic is RGBW ("),
+        ("GMCY", "mosaic is CMYG (GM/CY)"),
+        ("RGGR", "colour filters are RG/GR"),
+        ("GRGB" * 4, "colour filters are GRGB/"),
+    ],
+)
+def test_mosaics_of_other_kinds_are_refused_by_name(tmp_path: Path, cell: str, said: str) -> None:
+    side = round(len(cell) ** 0.5)
+    fields: Tree = {
+        33421: Field.of(SHORT, (side, side)),
+        33422: Field.of(BYTE, ["RGBCMYW".index(colour) for colour in cell]),
+    }
+    with pytest.raises(InputError, match=rf"a\.dng: its {re.escape(said)}.*supported are Bayer and X-Trans"):
+        read(stored_dng(tmp_path / "a.dng", mosaic(), fields))
+
+
+def test_staggered_mosaics_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"staggered .CFALayout 2"):
+        read(stored_dng(tmp_path / "a.dng", mosaic(), {50711: Field.of(SHORT, (2,))}))
+    with pytest.raises(InputError, match="orders its colours"):
+        read(stored_dng(tmp_path / "a.dng", mosaic(), {50710: Field.of(BYTE, (2, 1, 0))}))
+
+
+def test_an_xtrans_mosaic(tmp_path: Path) -> None:
+    cell = "GBGGRGRGRBGBGBGGRGGRGGBGBGBRGRGRGGBG"
+    fields: Tree = {
+        33421: Field.of(SHORT, (6, 6)),
+        33422: Field.of(BYTE, ["RGB".index(colour) for colour in cell]),
+    }
+    frame = read(stored_dng(tmp_path / "a.dng", mosaic(), fields))
+    assert frame.state.layout == "xtrans"
+    assert "".join(frame.camera.cfa) == cell
 
 
 def test_damaged_dngs_are_refused_by_name(tmp_path: Path) -> None:
     strange = stored_dng(tmp_path / "strange.dng", mosaic(), {33422: Field.of(BYTE, (0, 1, 2, 1))})
-    with pytest.raises(InputError, match=r"strange\.dng.*colour filters RG/BG"):
+    with pytest.raises(InputError, match=r"strange\.dng.*colour filters are RG/BG"):
         read(strange)
     dark = stored_dng(tmp_path / "dark.dng", mosaic(), {50714: Field.of(SHORT, (900,)), 50717: Field.of(LONG, (800,))})
     with pytest.raises(InputError, match=r"dark\.dng.*white level"):

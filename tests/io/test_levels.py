@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restorekit.io.optical_black import measured_black
+from restorekit.io.raw import stated_white
 from restorekit.io.saturation import saturation_level
 
 BLACKS = np.array([[512, 514], [509, 511]], np.float32)
@@ -40,6 +41,25 @@ def test_what_is_not_sure_to_be_black_is_not_taken() -> None:
     assert measured_black(mosaic[:, area[1] - 6 :], (area[0], 6, 200, 250), STATED, 16383) is None, "too narrow"
     quiet, area = sensor(noise=1.0)
     assert measured_black(quiet, area, STATED, 16383) is None, "beyond the noise of a photosite"
+
+
+def test_the_named_masked_areas_are_measured() -> None:
+    """Rectangles that begin at any phase of the cell, and reach beyond the sensor."""
+    mosaic, area = sensor(border=12)
+    assert measured_black(mosaic, area, STATED, 16383) is None, "its border alone is too narrow"
+    found = measured_black(mosaic, area, STATED, 16383, ((0, 0, 10, 999), (11, 1, 200, 11), (300, 300, 310, 310)))
+    assert found is not None
+    np.testing.assert_allclose(found[..., 0], BLACKS, atol=0.7)
+    assert measured_black(mosaic, area, STATED, 16383, ((12, 20, 40, 60),)) is None, "there is light in it"
+    assert measured_black(mosaic, area, STATED, 16383, ((0, 0, 4, 30),)) is None, "too few photosites"
+
+
+def test_a_level_of_the_file_goes_before_that_of_the_camera() -> None:
+    """Canon's maker notes tell the level of each channel for the ISO of the shot."""
+    assert stated_white(16383, (13520, 13500, 13510, 13500), 2048) == 13500
+    assert stated_white(16383, None, 2048) == 16383
+    assert stated_white(16383, (), 2048) == 16383
+    assert stated_white(16383, (13500, 0, 0, 0), 2048) == 16383, "a channel without a level"
 
 
 def saturated(level: float, spread: float, colours: str) -> NDArray[np.uint16]:

@@ -21,6 +21,7 @@ from restorekit.frame import Frame
 from restorekit.io import Headerless, read, read_capture
 from restorekit.io.dng_write import write_dng
 from restorekit.io.metadata import exif_fields
+from restorekit.io.raw import picture_crop
 
 CAMERA_FILES = (
     "canon_d30.crw",
@@ -51,6 +52,7 @@ def test_the_canon_d30_crw(shared_data: Path) -> None:
     path = shared_data / "raw" / "canon_d30.crw"
     frame = read(path)
     assert frame.pixels.shape == (1, 1448, 2176)
+    assert frame.metadata.crop == (6, 8, 1446, 2168), "2160x1440, the size of the camera's own pictures"
     assert frame.camera.name == "Canon EOS D30"
     assert frame.camera.neutral is None, "its file holds gains of -1"
     assert frame.camera.white is not None
@@ -174,6 +176,35 @@ def test_frames_and_errors_come_back_from_a_worker_process(shared_data: Path, tm
         assert (theirs.state, theirs.camera.cfa, theirs.metadata) == (ours.state, ours.camera.cfa, ours.metadata)
         with pytest.raises(InputError, match=r"nothing\.dng"):
             pool.submit(read, tmp_path / "nothing.dng").result()
+
+
+def sizes(visible: tuple[int, int, int, int], crop: tuple[int, int, int, int]) -> rawpy.ImageSizes:
+    """Sizes as LibRaw tells them, from top, left, height and width on a sensor of 4100x6200."""
+    top, left, height, width = visible
+    names = dict.fromkeys(rawpy.ImageSizes._fields, 0)
+    names |= {"raw_height": 4100, "raw_width": 6200, "top_margin": top, "left_margin": left}
+    names |= {"height": height, "width": width, "iheight": height, "iwidth": width, "pixel_aspect": 1}
+    crops = ("crop_top_margin", "crop_left_margin", "crop_height", "crop_width")
+    return rawpy.ImageSizes(**names | dict(zip(crops, crop, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("crop", "picture"),
+    [
+        ((38, 112, 4000, 6000), (8, 12, 4008, 6012)),
+        ((30, 100, 4020, 6030), None),
+        ((30, 100, 3400, 6030), (0, 0, 3400, 6030)),
+        ((0, 0, 0, 0), None),
+        ((0xFFFF, 0xFFFF, 0, 0), None),
+        ((8, 12, 4000, 6000), None),
+        ((38, 112, 4050, 6000), None),
+        ((38, 112, 2000, 6000), None),
+    ],
+)
+def test_the_picture_within_the_visible_area(
+    crop: tuple[int, int, int, int], picture: tuple[int, int, int, int] | None
+) -> None:
+    assert picture_crop(sizes((30, 100, 4020, 6030), crop)) == picture
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.6, 0.9, 0.99, 0.9999])

@@ -6,9 +6,11 @@ import numpy as np
 import pydantic
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from restorekit.color.camera import camera_to_rgb
-from restorekit.color.primaries import conversion
+from restorekit.color.camera import camera_to_rgb, hue_sat_map
+from restorekit.color.primaries import conversion, transformed
+from restorekit.color.profile import hue_sat_mapped
 from restorekit.errors import StageError
 from restorekit.facts import Calibration, Camera, Facts
 from restorekit.frame import Frame, Region
@@ -55,9 +57,22 @@ class TestWhiteBalanceLaws(StageLaws):
     scales_with_exposure = True
 
 
+def hue_table(shift: float, saturate: float, steps: int = 1) -> NDArray[np.float32]:
+    return np.tile(np.array([shift, saturate, 1.0], np.float32), (steps, 6, 4, 1))
+
+
+PROFILED = replace(
+    CAMERA,
+    calibrations=(
+        replace(CAMERA.calibrations[0], hue_sat_map=hue_table(-12, 0.8)),
+        replace(CAMERA.calibrations[1], hue_sat_map=hue_table(24, 1.2)),
+    ),
+)
+
+
 class TestCameraMatrixLaws(StageLaws):
-    stages = (CameraMatrix(), CameraMatrix(to="bt709"), CameraMatrix(to="p3"))
-    frames = (balanced_frame(), balanced_frame(Camera("No", "Matrix")))
+    stages = (CameraMatrix(), CameraMatrix(to="bt709"), CameraMatrix(to="p3"), CameraMatrix(hue_sat_map=False))
+    frames = (balanced_frame(), balanced_frame(Camera("No", "Matrix")), balanced_frame(PROFILED))
     scales_with_exposure = True
 
 
@@ -231,3 +246,32 @@ def test_gray_becomes_three_equal_channels() -> None:
     assert result.state.layout == "rgb"
     assert all(torch.equal(plane, gray.pixels[0]) for plane in result.pixels)
     assert result.facts.clip_level == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("to", ["bt2020", "bt709", "p3"])
+def test_the_table_acts_on_prophoto_between_the_matrices(to: str) -> None:
+    frame = balanced_frame(PROFILED)
+    gains = frame.facts.white_balance
+    assert gains is not None
+    neutral = (1 / gains[0], 1 / gains[1], 1 / gains[2])
+    table = hue_sat_map(PROFILED, neutral)
+    assert table is not None
+    assert -12 < table[0, 0, 0, 0] < 24, "a mixture of both lights"
+    prophoto = transformed(frame.pixels, camera_to_rgb(PROFILED, neutral, "prophoto") * neutral)
+    expected = transformed(hue_sat_mapped(prophoto, table), conversion("prophoto", to))  # type: ignore[arg-type]
+    result = CameraMatrix(to=to)(frame)  # type: ignore[arg-type]
+    assert torch.allclose(result.pixels, expected, atol=1e-6)
+    plain = CameraMatrix(to=to)(balanced_frame())  # type: ignore[arg-type]
+    assert float((result.pixels - plain.pixels).abs().max()) > 0.01
+    assert result.facts.clip_level == plain.facts.clip_level
+
+
+def test_the_table_can_be_left_out() -> None:
+    without = CameraMatrix(hue_sat_map=False)(balanced_frame(PROFILED))
+    assert torch.equal(without.pixels, CameraMatrix()(balanced_frame()).pixels)
+
+
+def test_an_identity_table_changes_no_bit() -> None:
+    same = replace(CAMERA, calibrations=(replace(CAMERA.calibrations[0], hue_sat_map=hue_table(0, 1)),))
+    lone = replace(CAMERA, calibrations=CAMERA.calibrations[:1])
+    assert torch.equal(CameraMatrix()(balanced_frame(same)).pixels, CameraMatrix()(balanced_frame(lone)).pixels)
