@@ -1,14 +1,24 @@
-"""Bring an image to the state a pipeline declares: the stages that run before its first one.
+"""Bring an image to the state a pipeline declares, and its result to the colour space an output is written in.
 
-The checker never inserts a conversion inside a pipeline; this is the one place where stages
-are added, from the declared input alone, and ``--dry-run`` shows them.
+The checker never inserts a conversion inside a pipeline; this is the one place where stages are added, from the
+declared input and the declared outputs alone, and ``--dry-run`` shows those of the input.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from restorekit.delivery import delivered
 from restorekit.errors import InputError
+from restorekit.facts import Metadata
+from restorekit.frame import Frame
+from restorekit.io import cms
+from restorekit.io.formats import Intent, OutputSpec, refusal
 from restorekit.pipeline import Step
-from restorekit.stage import Stage
+from restorekit.stage import Stage, StageSpec
 from restorekit.state import ImageState
 
 
@@ -46,6 +56,45 @@ def bridge(have: ImageState, want: ImageState, name: str) -> tuple[Step, ...]:
         )
     stages += _recolor(state, want, name)
     return tuple(Step(f"edge.{stage.spec.name}", stage) for stage in stages)
+
+
+def delivery(have: ImageState, spec: OutputSpec, metadata: Metadata) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
+    """The stages from the state of a pipeline to the colour space of an output, and what a person should know.
+
+    ``metadata`` are those of the picture, for ``color: source``; an ICC profile without a name here is used itself.
+    """
+    own = cms.space_of_profile(metadata.icc) if metadata.icc and metadata.color is None else None
+    if spec.color != "source" or own is None or have.layout != "rgb" or have.reference != "display":
+        want = delivered(have, spec, metadata.color)
+        told: tuple[str, ...] = ()
+        if spec.color == "source" and metadata.color and want.transfer != metadata.color[1] != have.transfer:
+            told = (f"{spec.format} is written as {want.primaries} {want.transfer}, the input is {metadata.color[1]}",)
+        return tuple(_recolor(have, want, spec.format)), told
+    profile_state = replace(have, primaries="icc", transfer="srgb")
+    if own != "rgb" or refusal(spec.format, spec.bits, profile_state):
+        return (), (f"{spec.format} is not written with the input's {own} profile, its colours are {have.primaries}",)
+    return (*_recolor(have, cms.WORKING, spec.format), ToProfile(metadata.icc, spec.intent, spec.black_point)), ()
+
+
+@dataclass(frozen=True)
+class ToProfile(Stage):
+    """Linear Rec. 2020 to the numbers of an RGB profile, by LittleCMS."""
+
+    profile: bytes
+    intent: Intent = "relative"
+    black_point: bool = True
+
+    spec: ClassVar[StageSpec] = StageSpec(
+        name="edge.to_profile",
+        source="ICC.1:2022",
+        accepts={"layout": ("rgb",), "reference": ("display",), "transfer": ("linear",), "primaries": ("bt2020",)},
+        emits={"primaries": "icc", "transfer": "srgb"},
+    )
+
+    def apply(self, frame: Frame) -> Frame:
+        linear = frame.pixels.permute(1, 2, 0).cpu().numpy()
+        numbers = cms.from_working(linear, self.profile, intent=self.intent, black_point=self.black_point)
+        return frame.with_pixels(torch.from_numpy(numbers).permute(2, 0, 1))
 
 
 def _linear_primaries(want: ImageState) -> str:

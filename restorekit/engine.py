@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from restorekit.device import release_freed_memory
-from restorekit.edge import bridge
+from restorekit.edge import bridge, delivery
 from restorekit.errors import Cancelled, InputError
 from restorekit.frame import Bracket, Frame
 from restorekit.io.formats import OutputSpec
@@ -73,15 +73,23 @@ def render(
     """
     image = images[0]
     steps = plan(pipeline, image)
+    first = image.reference if isinstance(image, Bracket) else image
+    start = first.state.changed({"frames": "bracket" if isinstance(image, Bracket) else "single"})
+    states = fold(start, [step.stage for step in steps]).states
     lead = len(steps) - len(pipeline.steps)
     ids = [step.id for step in pipeline.steps]
-    collectors = [(tap_index(spec, ids) + lead, Collector(convert(spec))) for spec in pipeline.outputs]
+    collectors: list[tuple[Collector, tuple[str, ...]]] = []
     taps: dict[int, list[Sink]] = {}
-    for index, collector in collectors:
+    for spec in pipeline.outputs:
+        index = tap_index(spec, ids) + lead
+        stages, told = delivery(states[index + 1], spec, first.metadata)
+        collector = Collector(convert(spec), stages)
         taps.setdefault(index, []).append(collector)
-    del image
+        collectors.append((collector, told))
+    del image, first
     _execute(steps, images, taps, options or Run(), keep_result=False)
-    return [collector.frame() for _, collector in collectors]
+    frames = [collector.frame() for collector, _ in collectors]
+    return [replace(frame, notes=(*frame.notes, *told)) for frame, (_, told) in zip(frames, collectors, strict=True)]
 
 
 def plan(pipeline: Pipeline, image: Frame | Bracket) -> tuple[Step, ...]:

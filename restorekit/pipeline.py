@@ -13,10 +13,11 @@ from typing import Any
 
 import pydantic
 
+from restorekit.delivery import problems as delivery_problems
 from restorekit.errors import PipelineError, Problem
 from restorekit.frame import Bracket, Frame
 from restorekit.io.brackets import Grouping
-from restorekit.io.formats import OutputSpec, refusal
+from restorekit.io.formats import OutputSpec
 from restorekit.io.raw import Headerless
 from restorekit.registry import did_you_mean
 from restorekit.stage import Stage, missing_fact
@@ -202,7 +203,8 @@ def output_problems(spec: OutputSpec, ids: Sequence[str], states: Sequence[Image
     state = states[tap_index(spec, ids) + 1]
     if state.frames != "single":
         yield f"output: the pipeline still holds a {state.frames} here; merge or fuse it first (fusion.mertens)"
-    elif message := refusal(spec.format, spec.bits, state):
+        return
+    for message in delivery_problems(spec, state):
         yield f"output: {message}"
 
 

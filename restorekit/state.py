@@ -13,7 +13,7 @@ from typing import Literal, get_args
 Layout = Literal["bayer", "xtrans", "rgb", "gray"]
 Reference = Literal["sensor", "scene", "display"]
 Transfer = Literal["linear", "srgb", "gamma", "pq", "hlg"]
-Primaries = Literal["camera", "bt709", "p3", "bt2020", "adobe-rgb", "prophoto", "xyz", "ap1"]
+Primaries = Literal["camera", "bt709", "p3", "bt2020", "adobe-rgb", "prophoto", "xyz", "ap1", "icc"]
 Frames = Literal["single", "bracket", "burst"]
 
 AXES: Mapping[str, tuple[str, ...]] = {
@@ -31,7 +31,8 @@ class ImageState:
 
     ``reference`` is ``sensor`` for the digital numbers a sensor gave, ``scene`` for values
     proportional to scene light (1.0 = white level of the reference frame, values above are
-    kept) and ``display`` for a rendered picture (0..1).
+    kept) and ``display`` for a rendered picture (0..1). Primaries ``icc`` are those of the profile that the file
+    brought, in whose numbers (with ``srgb`` for their transfer function, whatever it is) a result is written back.
     """
 
     layout: Layout = "rgb"

@@ -35,15 +35,19 @@ class Collector:
 
     ``convert`` turns a strip's pixels into the type a file holds, for instance 16-bit integers;
     these are stored pixel by pixel, as files want them, and masks, which files do not hold, are left out.
+    ``stages``, all pointwise, run on each strip before.
     """
 
-    def __init__(self, convert: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(self, convert: Callable[[Tensor], Tensor] | None = None, stages: Sequence[Stage] = ()) -> None:
         self._convert = convert
+        self._stages = stages
         self._planes: dict[str, Tensor] = {}
         self._last: Frame | None = None
         self._lock = threading.Lock()
 
     def take(self, strip: Frame) -> None:
+        for stage in self._stages:
+            strip = run(stage, strip)
         pixels = strip.pixels if self._convert is None else self._convert(strip.pixels)
         planes = {"pixels": pixels}
         if strip.alpha is not None:

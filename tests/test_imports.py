@@ -24,15 +24,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("io",),
     ("stage", "strips", "tiling", "device"),
     ("architectures", "zoo", "stages", "metrics"),
-    ("registry", "pipeline", "schema", "json_schema", "edge", "engine", "testing"),
-    ("journal", "jobs", "runner", "report", "camera", "data", "train"),
+    ("registry", "delivery", "pipeline", "schema", "json_schema", "edge", "engine", "testing"),
+    ("journal", "jobs", "isolation", "runner", "report", "camera", "data", "train"),
     ("cli", "web"),
     ("__init__", "__main__"),
 )
 """A module imports from its own layer and those above it in this table, never from one below."""
 
 HOMES: dict[str, tuple[str, ...]] = {
-    "rawpy": ("io.raw", "io.libraw_demosaic"),
+    "rawpy": ("io.raw", "io.libraw_demosaic", "io.limits"),
     "lensfunpy": ("io.lensfun",),
     "pillow_heif": ("io.heif",),
     "gradio": ("web",),

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import restorekit.stages
-from restorekit.facts import Calibration, Camera, Facts
+from restorekit.facts import Calibration, Camera, CameraProfile, Facts
 from restorekit.frame import Frame
 from restorekit.json_schema import describe
 from restorekit.registry import stage_class
@@ -76,6 +76,7 @@ def frame(state: ImageState, height: int, width: int) -> Frame:
         white=np.full(channels, WHITE, np.float32),
         neutral=(0.5, 1.0, 0.7),
         calibrations=(Calibration(6504.0, MATRIX),),
+        profile=CameraProfile(tone_curve=np.array([(0, 0), (0.2, 0.4), (1, 1)], np.float32)),
     )
     facts = Facts(
         illuminant=(0.5, 1.0, 0.7),

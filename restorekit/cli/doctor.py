@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import typer
 
+EXTRAS = (("heif", "pillow_heif", "reads HEIC and HEIF"), ("lens", "lensfunpy", "lens corrections by lensfun"))
+"""Optional parts: the extra's name, the module it brings, and what for."""
+
 
 def doctor() -> None:
     """Look for the usual problems of an installation and say the cure. Exit code 1 if there are any."""
     import importlib
+    import importlib.util
     import os
     import shutil
     import tempfile
@@ -38,6 +42,9 @@ def doctor() -> None:
             load(name)
         except RestorekitError as error:
             problems.append(str(error))
+    for extra, module, gives in EXTRAS:
+        there = importlib.util.find_spec(module) is not None
+        typer.echo(f"{'extra ' + extra:<24} {gives if there else f'absent ({gives}): pip install restorekit[{extra}]'}")
     from restorekit.device import describe
 
     typer.echo(f"{'processor':<24} {os.cpu_count()} threads")
