@@ -13,14 +13,16 @@ from restorekit.errors import InputError, RestorekitError
 from restorekit.io.brackets import Grouping, group_brackets, name_order
 from restorekit.io.formats import FORMATS, OutputSpec, format_of_path
 from restorekit.io.read import READABLE
+from restorekit.io.sidecar import beside
 from restorekit.journal import Journal, stamp
 from restorekit.pipeline import Pipeline, output_problems
 
 Existing = Literal["skip", "overwrite", "rename", "error"]
 Action = Literal["run", "up to date", "kept"]
 
-FOREIGN = frozenset((".heic", ".heif", ".avif", ".jxl", ".gif", ".jp2", ".hdr", ".psd"))
-"""Extensions of pictures that are neither read nor written."""
+_KNOWN = READABLE | {".jp2", ".j2k", ".jxr", ".pdf", ".pfm", ".ppm", ".psb", ".psd", ".svg", ".tga", ".xcf"}
+FOREIGN = _KNOWN - {extension for kind in FORMATS.values() for extension in kind.extensions}
+"""Extensions of pictures that are not written, whether they are read or not."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,13 @@ def plan(
     grouping: Grouping | None = None,
     existing: Existing = "skip",
     recursive: bool = False,
+    sidecars: bool = True,
     salt: str = "",
 ) -> Plan:
     """List the jobs of a run. Nothing is opened but the headers that grouping needs.
 
-    ``salt`` joins the key of every job: settings of the run that change results.
+    ``salt`` joins the key of every job: settings of the run that change results. With ``sidecars`` the XMP files
+    beside inputs do too.
 
     Raises InputError when an input does not exist or nothing readable was found, PipelineError when the
     states of the pipeline do not fit, and RestorekitError when an output cannot hold its state, would overwrite an
@@ -102,7 +106,7 @@ def plan(
         clash = [path for path in wanted if path.resolve() in touched]
         if clash:
             raise RestorekitError(f"{clash[0]}: the output would overwrite its input; name another output folder")
-        job = _decide(Job(tuple(paths), wanted, _key(settings, paths)), journal, existing, used)
+        job = _decide(Job(tuple(paths), wanted, _key(settings, paths, sidecars)), journal, existing, used)
         used |= set(job.outputs)
         jobs.append(job)
     return Plan(tuple(jobs), folder, tuple(outputs), journal, tuple(problems), single)
@@ -113,7 +117,7 @@ def _single_file(inputs: Sequence[Path], output: Path) -> bool:
     if output.is_dir():
         return False
     if format_of_path(output) is None:
-        if output.suffix.lower() in READABLE | FOREIGN:
+        if output.suffix.lower() in FOREIGN:
             raise RestorekitError(f"{output}: cannot be written as {output.suffix}; written are {', '.join(FORMATS)}")
         return False
     folder = next((path for path in inputs if path.is_dir()), None)
@@ -165,6 +169,8 @@ def _sources(
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
         if path.is_file():
+            if path.suffix.lower() == ".xmp":
+                continue  # a sidecar, which belongs to a picture
             if path.resolve() not in {other.resolve() for other in loose}:
                 loose.append(path)
             continue
@@ -241,9 +247,10 @@ def _names(
     return wanted
 
 
-def _key(settings: str, paths: Sequence[Path]) -> str:
-    """What decides the bytes of an output: pipeline, settings, and the inputs' names, sizes and times."""
-    stats = [(path.name, stamp(path)) for path in paths]
+def _key(settings: str, paths: Sequence[Path], sidecars: bool) -> str:
+    """What decides the bytes of an output: pipeline, settings, and names, sizes and times of inputs and sidecars."""
+    files = [*paths, *(found for path in paths if sidecars and (found := beside(path)) is not None)]
+    stats = [(path.name, stamp(path)) for path in files]
     return hashlib.sha256(repr((settings, stats)).encode()).hexdigest()[:16]
 
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from restorekit.engine import Progress, Run, render
-from restorekit.errors import InputError, OutputError, RestorekitError
-from restorekit.facts import Exposure, Metadata
+from restorekit.errors import OutputError, RestorekitError
 from restorekit.frame import Bracket, Frame
 from restorekit.io import read, write
 from restorekit.io.formats import OutputSpec, losses
-from restorekit.io.write import quantiser
+from restorekit.io.limits import DEFAULT, Limits
+from restorekit.io.privacy import Privacy, private
+from restorekit.io.write import SOFTWARE, quantiser
+from restorekit.isolation import DECODE_TIMEOUT_S, Isolation, internal_error
 from restorekit.jobs import Job, Plan
 from restorekit.pipeline import Pipeline
 from restorekit.report import JobReport, RunReport, peak_memory_mb
@@ -32,14 +29,19 @@ class RunOptions:
 
     ``ev`` gives the exposure offsets of a bracket's frames in file order, in stops.
     ``strip_rows`` is the height of strips, chosen by width where not given.
-    ``isolate`` decodes in a child process, so that a crash of a decoder fails one file.
+    ``isolate`` decodes in a child process, so that a crash of a decoder fails one file, as does one that takes longer
+    than ``decode_timeout_s``. ``limits`` refuse images that are too large before they are decoded, ``sidecar`` follows
+    XMP files beside the inputs, and ``privacy`` chooses the metadata of outputs (:mod:`restorekit.io.privacy`).
     """
 
     strip_rows: int | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     ev: tuple[float, ...] = ()
-    privacy: Literal["keep", "strip"] = "keep"
+    privacy: Privacy = "keep"
+    sidecar: bool = True
+    limits: Limits = DEFAULT
     isolate: bool = False
+    decode_timeout_s: float = DECODE_TIMEOUT_S
     fail_fast: bool = False
 
 
@@ -55,7 +57,8 @@ class Runner:
         self.options = options or RunOptions()
         self.report = RunReport(pipeline.name, pipeline.fingerprint, str(self.options.device))
         self.removed_leftovers = 0
-        self._pool: ProcessPoolExecutor | None = None
+        self._software = " ".join(filter(None, (SOFTWARE, pipeline.name, pipeline.fingerprint)))
+        self._isolation = Isolation(self.options.decode_timeout_s) if self.options.isolate else None
         self._prepare()
 
     def _prepare(self) -> None:
@@ -90,8 +93,8 @@ class Runner:
             self.report.interrupted = True
             waiting.insert(0, job)
         finally:
-            if self._pool is not None:
-                self._pool.shutdown(wait=False, cancel_futures=True)
+            if self._isolation is not None:
+                self._isolation.close()
         for job in waiting:
             self.report.jobs.append(_job_report(job))
 
@@ -112,11 +115,7 @@ class Runner:
                 f"{job.name}: out of memory; close other programs or use a smaller image",
             )
         except Exception as error:
-            trace = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(trace.filename).name}:{trace.lineno}"
-            report.status = "failed"
-            said = f"{type(error).__name__}: {error}"
-            report.error = f"{job.name}: internal error at {where}: {said}; please report it with this file"
+            report.status, report.error = "failed", f"{job.name}: {internal_error(error)}"
         report.wall_s = round(time.perf_counter() - wall, 3)
         report.cpu_s = round(time.process_time() - cpu, 3)
         report.peak_memory_mb = round(peak_memory_mb(), 1)
@@ -129,8 +128,7 @@ class Runner:
         run.seconds["read"] = time.perf_counter() - started
         frames = render(self.pipeline, images, quantiser, run)
         started = time.perf_counter()
-        sideways = frames[0].metadata.orientation >= 5
-        report.width, report.height = (frames[0].width, frames[0].height)[:: -1 if sideways else 1]
+        report.width, report.height = _written_size(frames[0])
         try:
             for spec, path in zip(self.pipeline.outputs, job.outputs, strict=True):
                 frame = frames.pop(0)
@@ -138,39 +136,34 @@ class Runner:
                 report.warnings += [note for note in notes if note not in report.warnings]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.plan.journal.begin(path, job.key)
-                write(self._private(frame), path, spec)
+                write(private(frame, self.options.privacy), path, spec, software=self._software)
                 self.plan.journal.finish(path, job.key)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
         run.seconds["write"] = time.perf_counter() - started
         report.seconds = {step: round(spent, 4) for step, spent in run.seconds.items()}
 
-    def _private(self, frame: Frame) -> Frame:
-        """The frame without what ``privacy="strip"`` leaves out."""
-        if self.options.privacy == "keep":
-            return frame
-        kept = Metadata(icc=frame.metadata.icc, orientation=frame.metadata.orientation)
-        return replace(frame, metadata=kept, exposure=Exposure())
-
     def _read(self, paths: Sequence[Path]) -> Frame | Bracket:
-        headerless = self.pipeline.input.headerless if self.pipeline.input else None
-        frames = []
-        for path in paths:
-            frames.append(self._isolated(path) if self.options.isolate else read(path, headerless=headerless))
+        frames = [self._read_one(path) for path in paths]
         brackets = self.pipeline.input is not None and self.pipeline.input.state.frames != "single"
-        if not brackets:
-            return frames[0]
-        return Bracket.of(frames, self.options.ev)
+        return Bracket.of(frames, self.options.ev) if brackets else frames[0]
 
-    def _isolated(self, path: Path) -> Frame:
+    def _read_one(self, path: Path) -> Frame:
+        options = self.options
         headerless = self.pipeline.input.headerless if self.pipeline.input else None
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        try:
-            return self._pool.submit(read, path, headerless=headerless).result()
-        except BrokenProcessPool:
-            self._pool = None
-            raise InputError(f"{path}: the decoder crashed on this file; it is damaged or of an unknown kind") from None
+        if self._isolation is None:
+            return read(path, headerless=headerless, limits=options.limits, sidecar=options.sidecar)
+        call = self._isolation.call
+        return call(path, read, path, headerless=headerless, limits=options.limits, sidecar=options.sidecar)
+
+
+def _written_size(frame: Frame) -> tuple[int, int]:
+    """Width and height after the crop and turn that are still pending."""
+    if frame.state.is_mosaic:
+        return frame.width, frame.height
+    top, left, bottom, right = frame.metadata.crop or (0, 0, frame.height, frame.width)
+    size = right - left, bottom - top
+    return size[::-1] if frame.metadata.orientation >= 5 else size
 
 
 def _job_report(job: Job) -> JobReport:

@@ -77,6 +77,8 @@ def test_set_changes_the_result(tmp_path: Path) -> None:
         (("run", "bracket-fusion", "a.png", "out", "--group", "1"), "--group"),
         (("run", "photo-enhance", "a.png", "out", "--tile", "3"), "--tile"),
         (("run", "photo-enhance", "a.png", "out", "--group", "3"), "single images"),
+        (("run", "photo-enhance", "a.png", "out", "--decode-timeout", "3"), "--isolate"),
+        (("run", "photo-enhance", "a.png", "out", "--max-megapixels", "0"), "--max-megapixels"),
         (("stages", "show", "tone.filmc"), "did you mean 'tone.filmic'?"),
         (("check", "bad.yaml"), "bad.yaml:3:5:"),
     ],
@@ -91,6 +93,14 @@ def test_mistakes_are_one_line_and_exit_2(
     assert result.returncode == 2, result.stderr
     assert says in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_size_that_is_decoded_can_be_limited(tmp_path: Path) -> None:
+    source = photo(tmp_path / "a.png")
+    arguments = ("run", "photo-resize", source, tmp_path / "b.png", "--max-megapixels")
+    result = restorekit(*arguments, "0.001")
+    assert result.returncode == 1 and "is 64x48" in result.stderr and "use --max-megapixels 1" in result.stderr
+    assert restorekit(*arguments, "1", "--isolate").returncode == 0
 
 
 def test_failed_images_exit_1(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from restorekit.errors import RestorekitError
+from restorekit.io.limits import MAX_PIXELS, Limits
 
 if TYPE_CHECKING:
     from restorekit.engine import Progress
@@ -40,6 +41,7 @@ class Privacy(StrEnum):
     """What happens to metadata."""
 
     KEEP = "keep"
+    LOCATION = "location"
     STRIP = "strip"
 
 
@@ -77,7 +79,18 @@ def run(
     isolate: Annotated[
         bool, typer.Option("--isolate", help="Decode in a child process, so that a crash of a decoder fails one file.")
     ] = False,
-    privacy: Annotated[Privacy, typer.Option(help="strip leaves EXIF and XMP out of the outputs.")] = Privacy.KEEP,
+    decode_timeout: Annotated[
+        float | None, typer.Option(min=0.1, metavar="SECONDS", help="With --isolate: time for a file (default 120).")
+    ] = None,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, metavar="N", help="Refuse larger images before they are decoded.")
+    ] = MAX_PIXELS / 1e6,
+    sidecar: Annotated[
+        bool, typer.Option(help="Follow orientation, crop and rating of XMP files beside the inputs.")
+    ] = True,
+    privacy: Annotated[
+        Privacy, typer.Option(help="location: outputs do not tell where; strip: no EXIF, XMP and IPTC.")
+    ] = Privacy.KEEP,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first image that fails.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
@@ -100,6 +113,8 @@ def run(
         raise RestorekitError(
             f"{'--ev' if ev else '--group'} is for brackets; pipeline {pipe.name} takes single images"
         )
+    if decode_timeout is not None and not isolate:
+        raise RestorekitError("--decode-timeout is the time for a file in the child process of --isolate; add that")
     offsets = _offsets(ev)
     plan = make_plan(
         pipe,
@@ -108,12 +123,14 @@ def run(
         grouping=_grouping(group, pipe),
         existing=existing.value,
         recursive=recursive,
-        salt=f"{offsets} {privacy}" if offsets or privacy is Privacy.STRIP else "",
+        sidecars=sidecar,
+        salt=f"{offsets} {privacy} {sidecar}" if offsets or privacy is not Privacy.KEEP or not sidecar else "",
     )
     if dry_run:
         show_plan(pipe, plan)
         raise typer.Exit(1 if plan.problems else 0)
     from restorekit import device as devices
+    from restorekit.isolation import DECODE_TIMEOUT_S
     from restorekit.runner import Runner, RunOptions
 
     devices.keep_freed_memory()
@@ -122,7 +139,10 @@ def run(
         device=devices.choose(device),
         ev=offsets,
         privacy=privacy.value,
+        sidecar=sidecar,
+        limits=Limits(round(max_megapixels * 1e6)),
         isolate=isolate,
+        decode_timeout_s=decode_timeout or DECODE_TIMEOUT_S,
         fail_fast=fail_fast,
     )
     runner = Runner(pipe, plan, options)

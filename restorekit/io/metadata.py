@@ -1,7 +1,8 @@
 """EXIF blocks: found in files, cleaned, and read for what a pipeline needs (CIPA DC-008, Exif 3.0).
 
 A block is a TIFF structure without the ``Exif\\0\\0`` header. Cleaning keeps what describes the picture and drops
-what described the file it came from: thumbnails, image structure, and of RAW files the maker note.
+what described the file it came from: thumbnails, image structure, and of RAW files maker notes that only hold where
+they lay.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from restorekit.errors import InputError
 from restorekit.facts import Exposure
+from restorekit.io.maker_note import is_self_contained
 from restorekit.io.tiff import (
     ASCII,
     LONG,
@@ -30,11 +32,15 @@ from restorekit.io.tiff import (
     read_directory,
     read_header,
 )
+from restorekit.io.xmp import clean_xmp as clean_xmp
 
 MAKE, MODEL, ORIENTATION, SOFTWARE, DATE_TIME, ARTIST = 271, 272, 274, 305, 306, 315
 EXIF_IFD, GPS_IFD, INTEROP_IFD = 34665, 34853, 40965
 EXPOSURE_TIME, F_NUMBER, ISO, FOCAL_LENGTH = 33434, 33437, 34855, 37386
-DATE_TIME_ORIGINAL, DATE_TIME_DIGITIZED, SUBSEC_ORIGINAL, MAKER_NOTE = 36867, 36868, 37521, 37500
+DATE_TIME_ORIGINAL, DATE_TIME_DIGITIZED, MAKER_NOTE, MAKER_NOTE_SAFETY = 36867, 36868, 37500, 50741
+OFFSET, OFFSET_ORIGINAL, OFFSET_DIGITIZED = 36880, 36881, 36882
+SUBSEC, SUBSEC_ORIGINAL, SUBSEC_DIGITIZED = 37520, 37521, 37522
+RATING, RATING_PERCENT = 18246, 18249
 SHUTTER_SPEED_VALUE, APERTURE_VALUE, ISO_SPEED, RECOMMENDED_INDEX = 37377, 37378, 34867, 34866
 COLOR_SPACE, PIXEL_X, PIXEL_Y = 40961, 40962, 40963
 
@@ -60,12 +66,16 @@ def clean_exif(block: bytes, orientation: int = 1) -> bytes:
 
     The maker note stays, at the offset where it was, since the offsets inside it count from the block's start.
     """
-    return _compact(io.BytesIO(block), orientation, maker_note=True)
+    return _compact(io.BytesIO(block), orientation, in_place=True)
 
 
 def raw_exif(file: BinaryIO, *, keep_orientation: bool = False) -> bytes:
-    """The EXIF block of a TIFF-structured file, without maker note; empty if damaged. Its orientation becomes 1."""
-    return _compact(file, None if keep_orientation else 1, maker_note=False)
+    """The EXIF block of a TIFF-structured file; empty if damaged. Its orientation becomes 1.
+
+    The maker note stays where it means the same elsewhere (:func:`restorekit.io.maker_note.is_self_contained`), or the
+    file says that it may be copied (DNG MakerNoteSafety). Others, such as Canon's, hold offsets into the file.
+    """
+    return _compact(file, None if keep_orientation else 1, in_place=False)
 
 
 def output_exif(
@@ -73,9 +83,9 @@ def output_exif(
 ) -> Tree:
     """The fields to write with a picture: those of the block, with its size, colour space and the program's name.
 
-    ``order`` converts to a byte order; a maker note, which cannot be converted, is then lost if its order differs.
+    ``order`` converts to a byte order; a maker note that is not whole in itself is then lost if its order differs.
     """
-    found = _parse(io.BytesIO(block), maker_note=True)
+    found = _parse(io.BytesIO(block), in_place=True)
     tree: Tree = found[1] if found else {}
     source: Order = found[0] if found else "<"
     order = order or source
@@ -94,9 +104,9 @@ def output_exif(
 def exif_bytes(tree: Tree, limit: int | None = None) -> bytes:
     """A block from fields; without its maker note where it would otherwise exceed ``limit`` bytes."""
     order = order_of(tree)
-    photo, note = tree.get(EXIF_IFD), maker_note(tree)
-    block = lay_out(tree, order, note)
-    if limit is not None and len(block) > limit and isinstance(photo, dict) and note is not None:
+    photo = tree.get(EXIF_IFD)
+    block = lay_out(tree, order, maker_note(tree))
+    if limit is not None and len(block) > limit and isinstance(photo, dict):
         slim = {tag: item for tag, item in photo.items() if tag != MAKER_NOTE}
         block = lay_out({**tree, EXIF_IFD: slim}, order)
     return block if limit is None or len(block) <= limit else b""
@@ -108,10 +118,10 @@ def order_of(tree: Tree) -> Order:
 
 
 def maker_note(tree: Tree) -> Field | None:
-    """The maker note among fields, which has to stay at its offset."""
+    """The maker note among fields, where it has to stay at its offset."""
     photo = tree.get(EXIF_IFD)
     note = photo.get(MAKER_NOTE) if isinstance(photo, dict) else None
-    return note if isinstance(note, Field) else None
+    return note if isinstance(note, Field) and note.place else None
 
 
 def exif_fields(block: bytes) -> tuple[Directory, Directory]:
@@ -151,19 +161,34 @@ def exposure_from_exif(block: bytes) -> Exposure:
 
 
 def capture_time(block: bytes) -> datetime | None:
-    """When the exposure began, by the camera's clock, with fractions of a second where the block has them."""
+    """When the exposure began, by the camera's clock, with fractions of a second where the block has them.
+
+    The time has a time zone where the block tells the clock's offset from UTC (Exif 2.31).
+    """
     image, photo = exif_fields(block)
-    candidates = photo.text(DATE_TIME_ORIGINAL), photo.text(DATE_TIME_DIGITIZED), image.text(DATE_TIME)
-    for text in candidates:
+    candidates = (
+        (photo.text(DATE_TIME_ORIGINAL), photo.text(SUBSEC_ORIGINAL), photo.text(OFFSET_ORIGINAL)),
+        (photo.text(DATE_TIME_DIGITIZED), photo.text(SUBSEC_DIGITIZED), photo.text(OFFSET_DIGITIZED)),
+        (image.text(DATE_TIME), photo.text(SUBSEC), photo.text(OFFSET)),
+    )
+    for text, fraction, offset in candidates:
         try:
             taken = datetime.strptime(text, "%Y:%m:%d %H:%M:%S")
         except ValueError:
             continue
-        fraction = photo.text(SUBSEC_ORIGINAL)
-        if text == candidates[0] and fraction.isascii() and fraction.isdigit():
+        if fraction.isascii() and fraction.isdigit():
             taken += timedelta(seconds=float(f"0.{fraction}"))
-        return taken
+        return taken.replace(tzinfo=_zone(offset))
     return None
+
+
+def _zone(offset: str) -> timezone | None:
+    """The time zone of ``+09:00``; ``None`` for what is no such text (cameras without a setting write blanks)."""
+    found = re.fullmatch(r"([+-])(\d\d):([0-5]\d)", offset)
+    if found is None or int(found[2]) > 14:
+        return UTC if offset == "Z" else None
+    shift = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return timezone(-shift if found[1] == "-" else shift)
 
 
 def read_capture(path: Path) -> tuple[datetime | None, Exposure]:
@@ -180,34 +205,60 @@ def find_exif(path: Path) -> bytes:
 
     Raises InputError when the file cannot be opened.
     """
-    from restorekit.io import containers, embedded
+    return _find(path)[0]
+
+
+def applied_orientation(path: Path) -> int:
+    """The orientation of a picture's stored pixels, which is applied when it is read; 1 where it does not say.
+
+    Raises InputError when the file cannot be opened.
+    """
+    return _find(path)[1]
+
+
+def _find(path: Path) -> tuple[bytes, int]:
+    from restorekit.io import bmff, containers, embedded, jxl
 
     try:
         with path.open("rb") as file:
             if read_header(file) is not None:
-                return raw_exif(file)
+                return raw_exif(file), exif_orientation(raw_exif(file, keep_orientation=True))
             file.seek(0)
             head = file.read(16)
             if containers.kind_of(head) is not None:
-                return containers.exif(file)
-            for kind, magic in _PICTURE_MAGICS.items():
-                if head.startswith(magic):
-                    file.seek(0)
-                    return clean_exif(embedded.find(kind, file.read(_HEADER_BYTES if kind == "jpeg" else -1)).exif)
+                return containers.exif(file), 1
+            kind = next((kind for kind, magic in _PICTURE_MAGICS.items() if head.startswith(magic)), None)
+            file.seek(0)
+            if kind is not None:
+                block = embedded.find(kind, file.read(_HEADER_BYTES if kind == "jpeg" else -1)).exif
+                return clean_exif(block), exif_orientation(block)
+            if head[4:8] == b"ftyp":
+                found = bmff.picture(file.read())
+                return clean_exif(found.embedded.exif), found.orientation
+            if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+                data = file.read()
+                return clean_exif(jxl.metadata(data)[0].exif), jxl.header(jxl.codestream(data)).orientation
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-    return b""
+    except (ValueError, EOFError, LookupError):
+        return b"", 1  # a damaged file, which its decoder will name
+    return b"", 1
 
 
-def clean_xmp(packet: bytes) -> bytes:
-    """An XMP packet without what no longer holds for a processed picture; empty where that is its point.
+def exif_tree(block: bytes) -> Tree:
+    """The fields of a cleaned block, to be changed and laid out again by :func:`exif_bytes`; empty if damaged."""
+    found = _parse(io.BytesIO(block), in_place=True)
+    return found[1] if found else {}
 
-    The orientation becomes 1. Packets that describe a gain map or a layout of images in the file are dropped.
-    """
-    if any(word in packet for word in (b"hdr-gain-map", b"photos/1.0/container", b"HDRGainMap")):
-        return b""
-    packet = re.sub(rb"(tiff:Orientation=[\"'])\d", rb"\g<1>1", packet)
-    return re.sub(rb"(<tiff:Orientation>)\d", rb"\g<1>1", packet)
+
+def rated(block: bytes, rating: int) -> bytes:
+    """A block with a rating of 0 to 5 stars; without one for the rating -1 (rejected), which EXIF cannot say."""
+    tree = exif_tree(block)
+    tree.pop(RATING_PERCENT, None)
+    tree.pop(RATING, None)
+    if rating >= 0:
+        tree[RATING] = Field.of(SHORT, (rating,), order_of(tree))
+    return exif_bytes(tree) if tree else b""
 
 
 def photo_tree(
@@ -231,15 +282,15 @@ def photo_tree(
 
 def says_adobe_rgb(block: bytes) -> bool:
     """Whether a camera marked a picture as Adobe RGB, by the interoperability index of DCF 2.0 ("R03")."""
-    found = _parse(io.BytesIO(block), maker_note=False)
+    found = _parse(io.BytesIO(block), in_place=False)
     photo = found[1].get(EXIF_IFD) if found else None
     interop = photo.get(INTEROP_IFD) if isinstance(photo, dict) else None
     index = interop.get(1) if isinstance(interop, dict) else None
     return isinstance(index, Field) and index.text == "R03"
 
 
-def _compact(file: BinaryIO, orientation: int | None, *, maker_note: bool) -> bytes:
-    found = _parse(file, maker_note=maker_note)
+def _compact(file: BinaryIO, orientation: int | None, *, in_place: bool) -> bytes:
+    found = _parse(file, in_place=in_place)
     if found is None:
         return b""
     order, tree = found
@@ -248,8 +299,11 @@ def _compact(file: BinaryIO, orientation: int | None, *, maker_note: bool) -> by
     return exif_bytes(tree)
 
 
-def _parse(file: BinaryIO, *, maker_note: bool) -> tuple[Order, Tree] | None:
-    """The fields of a block or file that describe its picture, or ``None`` for what is no TIFF structure."""
+def _parse(file: BinaryIO, *, in_place: bool) -> tuple[Order, Tree] | None:
+    """The fields of a block or file that describe its picture, or ``None`` for what is no TIFF structure.
+
+    ``in_place`` keeps any maker note at its offset; without it only those are kept that mean the same elsewhere.
+    """
     header = read_header(file)
     if header is None:
         return None
@@ -263,8 +317,13 @@ def _parse(file: BinaryIO, *, maker_note: bool) -> tuple[Order, Tree] | None:
     except TiffError:
         return None
     tree: Tree = {tag: item for tag, item in _trimmed(image).items() if tag in _IMAGE_TAGS}
-    dropped = {_PADDING, INTEROP_IFD} | (set() if maker_note else {MAKER_NOTE})
-    details: Tree = {tag: item for tag, item in _trimmed(photo).items() if tag not in dropped}
+    note = photo.pop(MAKER_NOTE, None)
+    details: Tree = {tag: item for tag, item in _trimmed(photo).items() if tag not in (_PADDING, INTEROP_IFD)}
+    safe = MAKER_NOTE_SAFETY in image and image[MAKER_NOTE_SAFETY].numbers == (1,)
+    if note is not None and in_place:
+        details[MAKER_NOTE] = note
+    elif note is not None and (safe or is_self_contained(note.data)):
+        details[MAKER_NOTE] = Field(note.kind, note.data, note.order)
     if interop:
         details[INTEROP_IFD] = {**interop}
     if details:
@@ -298,7 +357,7 @@ def _converted(tree: Tree, order: Order) -> Tree:
     return {
         tag: item.ordered(order) if isinstance(item, Field) else _converted(item, order)
         for tag, item in tree.items()
-        if tag != MAKER_NOTE
+        if tag != MAKER_NOTE or (isinstance(item, Field) and is_self_contained(item.data))
     }
 
 

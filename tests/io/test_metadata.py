@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,10 @@ from PIL import Image, TiffImagePlugin
 
 from restorekit.errors import InputError
 from restorekit.io import metadata
+from restorekit.io.maker_note import is_self_contained
 from restorekit.io.metadata import (
     capture_time,
     clean_exif,
-    clean_xmp,
     exif_orientation,
     exposure_from_exif,
     output_exif,
@@ -110,6 +110,70 @@ def test_a_maker_note_keeps_its_offset() -> None:
     assert note not in metadata.exif_bytes(output_exif(cleaned, width=10, height=20, software="p"), limit=1000)
 
 
+def note_of(mark: bytes, base: int, at: int, order: str = "<", value: bytes = b"a value") -> bytes:
+    """A maker note with one field, whose data lie behind its directory; offsets count from ``base``."""
+    entry = struct.pack(order + "HHHII", 1, 2, 2, len(value), at - base + 18)
+    return mark.ljust(at, b"\0") + entry + bytes(4) + value
+
+
+SELF_CONTAINED = {
+    "nikon": note_of(b"Nikon\0\2\x11\0\0MM\0*\0\0\0\x08", 10, 18, ">"),
+    "olympus": note_of(b"OLYMPUS\0II\3\0", 0, 12),
+    "om system": note_of(b"OM SYSTEM\0\0\0II\4\0", 0, 16),
+    "apple": note_of(b"Apple iOS\0\0\1MM", 0, 14, ">"),
+    "pentax": note_of(b"PENTAX \0MM", 0, 10, ">"),
+    "fujifilm": note_of(b"FUJIFILM\x0c\0\0\0", 0, 12),
+}
+
+
+@pytest.mark.parametrize("maker", SELF_CONTAINED)
+def test_maker_notes_that_hold_anywhere_survive_from_raw_files(maker: str) -> None:
+    note = SELF_CONTAINED[maker]
+    assert is_self_contained(note)
+    assert not is_self_contained(note[:-1]), "its data end beyond it"
+    kept = metadata.raw_exif(io.BytesIO(exif(_37500=note)))
+    assert metadata.exif_fields(kept)[1].fields[37500].data == note
+    for order in ("<", ">"):
+        tree = output_exif(kept, width=1, height=1, software="p", order=order)  # type: ignore[arg-type]
+        assert metadata.exif_fields(metadata.exif_bytes(tree))[1].fields[37500].data == note
+
+
+def test_maker_notes_that_hold_only_in_their_file_do_not() -> None:
+    canon = note_of(b"", 0, 0)
+    assert not is_self_contained(canon)
+    kept = metadata.raw_exif(io.BytesIO(exif(_37500=canon)))
+    assert 37500 not in metadata.exif_fields(kept)[1].fields
+    assert exposure_from_exif(kept).iso == 800
+
+
+def test_a_nikon_note_whose_preview_lies_elsewhere_is_dropped() -> None:
+    start = b"Nikon\0\2\x11\0\0II*\0\x08\0\0\0"
+    for offset, holds in ((56, True), (5000, False)):
+        directory = struct.pack("<HHHII", 1, 17, 4, 1, 26) + bytes(4)
+        preview = struct.pack("<HHHIIHHII", 2, 513, 4, 1, offset, 514, 4, 1, 10) + bytes(4)
+        assert is_self_contained(start + directory + preview + bytes(10)) == holds
+
+
+def test_a_dng_may_say_that_its_maker_note_can_be_copied() -> None:
+    for safety, kept in ((0, False), (1, True)):
+        block = metadata.exif_bytes(
+            {
+                50741: Field.of(3, (safety,)),
+                34665: {37500: Field.of(7, b"some maker's own form"), 36864: Field(7, b"0232")},
+            }
+        )
+        assert (37500 in metadata.exif_fields(metadata.raw_exif(io.BytesIO(block)))[1].fields) == kept
+
+
+def test_a_rating_replaces_the_old_one() -> None:
+    block = metadata.exif_bytes({271: Field.of(2, "Maker"), 18246: Field.of(3, (2,)), 18249: Field.of(3, (25,))})
+    image, _ = metadata.exif_fields(metadata.rated(block, 5))
+    assert (image.integer(18246, 0), 18249 in image.fields, image.text(271)) == (5, False, "Maker")
+    assert 18246 not in metadata.exif_fields(metadata.rated(block, -1))[0].fields
+    assert metadata.exif_fields(metadata.rated(b"", 3))[0].integer(18246, 0) == 3
+    assert metadata.rated(b"", -1) == b""
+
+
 def test_output_fields_name_size_program_and_colour_space() -> None:
     tree = output_exif(
         clean_exif(exif(_40962=1, _40963=1, _40961=1)), width=300, height=200, software="program 1", srgb=False
@@ -124,6 +188,19 @@ def test_exposure_and_time() -> None:
     exposure = exposure_from_exif(exif())
     assert (exposure.time_s, exposure.f_number, exposure.iso) == (1 / 250, 2.8, 800)
     assert capture_time(exif()) == datetime(2024, 2, 29, 23, 59, 58, 250000)
+
+
+def test_times_know_their_zone_where_the_camera_tells_it() -> None:
+    zone = timezone(timedelta(hours=-3, minutes=-30))
+    assert capture_time(exif(_36881="-03:30")) == datetime(2024, 2, 29, 23, 59, 58, 250000, zone)
+    for nonsense in ("   :  ", "+99:00", "03:30", "+3"):
+        taken = capture_time(exif(_36881=nonsense))
+        assert taken is not None and taken.tzinfo is None
+    # The zone and fraction of another time do not count for this one.
+    digitized = capture_time(
+        exif(_36867="", _36868="2024:03:01 10:00:00", _37522="5", _36882="+01:00", _36881="+02:00")
+    )
+    assert digitized == datetime(2024, 3, 1, 10, 0, 0, 500000, timezone(timedelta(hours=1)))
 
 
 def test_zero_and_missing_exposures_are_unknown() -> None:
@@ -170,12 +247,6 @@ def test_files_without_exif_tell_nothing(tmp_path: Path) -> None:
     assert read_capture(path)[0] is None
     with pytest.raises(InputError, match=r"nothing\.jpg"):
         read_capture(tmp_path / "nothing.jpg")
-
-
-def test_xmp_of_the_old_file_is_cleaned() -> None:
-    packet = b'<rdf tiff:Orientation="6" xmp:Rating="4"/>'
-    assert clean_xmp(packet) == b'<rdf tiff:Orientation="1" xmp:Rating="4"/>'
-    assert clean_xmp(b'<x xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/"/>') == b""
 
 
 def test_adobe_rgb_is_told_by_the_interoperability_index() -> None:
