@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from restorekit.frame import Bracket as Bracket
     from restorekit.frame import Frame as Frame
     from restorekit.io.formats import OutputSpec as OutputSpec
+    from restorekit.io.limits import Limits as Limits
     from restorekit.io.raw import Headerless as Headerless
     from restorekit.io.read import read as read
     from restorekit.io.read import read_bracket as read_bracket
@@ -38,6 +39,7 @@ _PUBLIC = {
     "Headerless": "io",
     "ImageState": "state",
     "InputSpec": "pipeline",
+    "Limits": "io",
     "OutputSpec": "io",
     "Pipeline": "pipeline",
     "RestorekitError": "errors",

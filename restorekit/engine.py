@@ -15,6 +15,7 @@ from restorekit.edge import bridge, delivery
 from restorekit.errors import Cancelled, InputError
 from restorekit.frame import Bracket, Frame
 from restorekit.io.formats import OutputSpec
+from restorekit.io.opcodes import parse
 from restorekit.pipeline import Pipeline, Step, fold, tap_index
 from restorekit.stage import BracketStage, run
 from restorekit.strips import Collector, Sink, run_chain, to_cpu
@@ -88,8 +89,20 @@ def render(
         collectors.append((collector, told))
     del image, first
     _execute(steps, images, taps, options or Run(), keep_result=False)
-    frames = [collector.frame() for collector, _ in collectors]
-    return [replace(frame, notes=(*frame.notes, *told)) for frame, (_, told) in zip(frames, collectors, strict=True)]
+    frames = [(collector.frame(), told) for collector, told in collectors]
+    return [replace(frame, notes=(*frame.notes, *told, *_left_out(frame))) for frame, told in frames]
+
+
+def _left_out(frame: Frame) -> tuple[str, ...]:
+    """What a DNG asks for and no stage did."""
+    if frame.state.reference == "sensor" or not any(frame.camera.opcode_lists):
+        return ()
+    names = dict.fromkeys(each.name for data in frame.camera.opcode_lists for each in parse(data))
+    if not names:
+        return ()
+    return (
+        f"corrections that the file asks for are left out: {', '.join(names)}; raw.lens_shading, lens.correct do them",
+    )
 
 
 def plan(pipeline: Pipeline, image: Frame | Bracket) -> tuple[Step, ...]:

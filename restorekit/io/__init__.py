@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from restorekit.io.formats import OutputSpec as OutputSpec
     from restorekit.io.formats import format_of_path as format_of_path
     from restorekit.io.formats import refusal as refusal
+    from restorekit.io.limits import Limits as Limits
     from restorekit.io.metadata import read_capture as read_capture
     from restorekit.io.raw import Headerless as Headerless
     from restorekit.io.write import quantise as quantise
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "FORMATS": "formats",
     "Headerless": "raw",
+    "Limits": "limits",
     "OutputFormat": "formats",
     "OutputSpec": "formats",
     "format_of_path": "formats",

@@ -25,7 +25,7 @@ LOOK_DIMS, LOOK_DATA, LOOK_ENCODING = 50981, 50982, 51108
 PROFILE_NAME, TONE_CURVE, DYNAMIC_RANGE = 50936, 50940, 52551
 LOCAL_TONE = {52525: "ProfileGainTableMap", 52544: "ProfileGainTableMap2", 52543: "RGBTables"}
 
-_OTHER_LIGHT = 255
+OTHER_LIGHT = 255
 _UNKNOWN_LIGHT_K = 5003.0
 
 
@@ -107,7 +107,7 @@ def notes(profile: Directory, *others: Directory) -> tuple[str, ...]:
 def _temperature_k(directory: Directory, code_tag: int, data_tag: int) -> float | None:
     """Colour temperature of a calibration's light, ``None`` where it is not told."""
     code = directory.integer(code_tag, 0)
-    if code != _OTHER_LIGHT or data_tag not in directory.fields:
+    if code != OTHER_LIGHT or data_tag not in directory.fields:
         return illuminant_temperature_k(code)
     white = _white(directory.fields[data_tag])
     return None if white is None else temperature_and_duv(white)[0]

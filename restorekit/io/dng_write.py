@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from restorekit.color.camera import ILLUMINANT_TEMPERATURES_K
+from restorekit.color.temperature import xy_from_temperature
 from restorekit.errors import OutputError
-from restorekit.facts import Calibration, Exposure
+from restorekit.facts import Calibration, Camera, Exposure, Table
 from restorekit.frame import Frame
 from restorekit.io import metadata
 from restorekit.io.dng import (
@@ -33,12 +35,28 @@ from restorekit.io.dng import (
     UNIQUE_MODEL,
     WHITE_LEVEL,
 )
-from restorekit.io.dng_color import AS_SHOT_NEUTRAL, CALIBRATIONS
+from restorekit.io.dng_color import (
+    AS_SHOT_NEUTRAL,
+    BASELINE_EXPOSURE_OFFSET,
+    BASELINE_SHARPNESS,
+    CALIBRATIONS,
+    HUE_SAT_DATA,
+    HUE_SAT_DIMS,
+    HUE_SAT_ENCODING,
+    ILLUMINANT_DATA,
+    LOOK_DATA,
+    LOOK_DIMS,
+    LOOK_ENCODING,
+    OTHER_LIGHT,
+    PROFILE_NAME,
+    TONE_CURVE,
+)
 from restorekit.io.opcodes import OPCODE_LISTS
 from restorekit.io.tiff import (
     ASCII,
     BYTE,
     DOUBLE,
+    FLOAT,
     LONG,
     RATIONAL,
     SHORT,
@@ -50,22 +68,24 @@ from restorekit.io.tiff import (
 )
 from restorekit.io.write import SOFTWARE, replacing
 
+ENCODINGS = ("linear", "srgb")
+
 
 def write_dng(path: Path, frame: Frame, *, software: str = SOFTWARE) -> None:
-    """Write a sensor-referred Bayer mosaic of 16-bit digital numbers as an uncompressed DNG 1.4 (1.6 for 3 lights).
+    """Write a sensor-referred Bayer mosaic of 16-bit digital numbers as an uncompressed DNG 1.4, or 1.6 where its
+    calibrations need that (three of them, or lights that EXIF has no name for).
 
-    Camera, exposure, EXIF, orientation, pending crop and opcode lists go with it; :func:`restorekit.io.dng.read_dng`
-    gives them back. ``software`` is the name of the program that the file tells.
+    Camera with its profile, exposure, EXIF, orientation, pending crop and opcode lists go with it;
+    :func:`restorekit.io.dng.read_dng` gives them back. ``software`` is the name of the program that the file tells.
 
-    Raises OutputError for other frames, for calibrations of a light that EXIF has no name for, and where the
-    file cannot be written.
+    Raises OutputError for other frames, and where the file cannot be written.
     """
     if frame.state.layout != "bayer" or frame.state.reference != "sensor" or frame.pixels.dtype != torch.uint16:
         raise OutputError(
             f"{path}: dng takes a Bayer mosaic of 16-bit digital numbers, this is {frame.state}; write exr or tiff"
         )
     mosaic = np.ascontiguousarray(frame.pixels[0].cpu().numpy(), dtype="<u2")
-    tree = _fields(path, frame, software)
+    tree = _fields(frame, software)
 
     def block(start: int) -> bytes:
         return lay_out({**tree, 273: Field.of(LONG, (start,)), 279: Field.of(LONG, (mosaic.nbytes,))})
@@ -76,14 +96,14 @@ def write_dng(path: Path, frame: Frame, *, software: str = SOFTWARE) -> None:
         file.write(mosaic.data)
 
 
-def _fields(path: Path, frame: Frame, software: str) -> Tree:
+def _fields(frame: Frame, software: str) -> Tree:
     """All fields of a DNG but the place of its strip."""
     camera = frame.camera
     top, left, bottom, right = frame.metadata.crop or (0, 0, frame.height, frame.width)
     black = np.zeros((1, 1, 1), np.float32) if camera.black is None else camera.black
     white = 65535.0 if camera.white is None else float(camera.white[0])
     noise = [value for pair in camera.noise_profile for value in pair]
-    three = len(camera.calibrations) > 2
+    new = len(camera.calibrations) > 2 or any(_light_code(c.temperature_k) is None for c in camera.calibrations)
     tree = metadata.output_exif(
         frame.metadata.exif, width=frame.width, height=frame.height, software=software, order="<"
     )
@@ -104,8 +124,8 @@ def _fields(path: Path, frame: Frame, software: str) -> Tree:
         CFA_PATTERN: Field.of(BYTE, ["RGB".index(color) for color in "".join(camera.cfa)]),
         CFA_PLANE_COLOR: Field.of(BYTE, (0, 1, 2)),
         CFA_LAYOUT: Field.of(SHORT, (1,)),
-        DNG_VERSION: Field.of(BYTE, (1, 6, 0, 0) if three else (1, 4, 0, 0)),
-        50707: Field.of(BYTE, (1, 6, 0, 0) if three else (1, 2, 0, 0)),
+        DNG_VERSION: Field.of(BYTE, (1, 6, 0, 0) if new else (1, 4, 0, 0)),
+        50707: Field.of(BYTE, (1, 6, 0, 0) if new else (1, 2, 0, 0)),
         UNIQUE_MODEL: Field.of(ASCII, camera.name),
         BLACK_REPEAT: Field.of(SHORT, black.shape[:2]),
         BLACK_LEVEL: Field.of(RATIONAL, black.reshape(-1).tolist()),
@@ -129,7 +149,7 @@ def _fields(path: Path, frame: Frame, software: str) -> Tree:
     for tag, levels in ((BLACK_DELTA_V, camera.black_rows), (BLACK_DELTA_H, camera.black_columns)):
         if levels is not None:
             tree[tag] = Field.of(SRATIONAL, levels.tolist())
-    tree |= _calibration_fields(path, camera.calibrations)
+    tree |= _calibration_fields(camera.calibrations) | _profile_fields(camera)
     photo = tree.setdefault(metadata.EXIF_IFD, {})
     assert isinstance(photo, dict)
     photo |= _exposure_fields(frame.exposure)
@@ -137,21 +157,50 @@ def _fields(path: Path, frame: Frame, software: str) -> Tree:
     return tree
 
 
-def _calibration_fields(path: Path, calibrations: tuple[Calibration, ...]) -> Tree:
+def _calibration_fields(calibrations: tuple[Calibration, ...]) -> Tree:
     tree: Tree = {}
-    for calibration, tags in zip(calibrations, CALIBRATIONS, strict=False):
+    for calibration, tags, data_tag, table_tag in zip(
+        calibrations, CALIBRATIONS, ILLUMINANT_DATA, HUE_SAT_DATA, strict=False
+    ):
         code = _light_code(calibration.temperature_k)
-        if code is None and len(calibrations) > 1:
-            raise OutputError(
-                f"{path}: no EXIF light source has the {calibration.temperature_k:g} K of a colour calibration; "
-                "calibrate for standard illuminants such as A (2856 K) and D65 (6504 K)"
-            )
+        if code is None:
+            white = Field.of(RATIONAL, xy_from_temperature(calibration.temperature_k)).data
+            tree[data_tag] = Field(UNDEFINED, struct.pack("<H", 0) + white)
         matrices = (calibration.color_matrix, calibration.forward_matrix, calibration.camera_calibration)
-        tree[tags[0]] = Field.of(SHORT, (code or 0,))
+        tree[tags[0]] = Field.of(SHORT, (OTHER_LIGHT if code is None else code,))
         for tag, matrix in zip(tags[1:], matrices, strict=True):
             if matrix is not None:
                 tree[tag] = Field.of(SRATIONAL, matrix.reshape(-1).tolist())
+        if calibration.hue_sat_map is not None:
+            tree |= _table(HUE_SAT_DIMS, table_tag, calibration.hue_sat_map)
     return tree
+
+
+def _profile_fields(camera: Camera) -> Tree:
+    """The look of the camera's profile."""
+    profile = camera.profile
+    tree: Tree = {BASELINE_SHARPNESS: Field.of(RATIONAL, (camera.baseline_sharpness,))}
+    if profile.name:
+        tree[PROFILE_NAME] = Field.of(ASCII, profile.name)
+    if any(calibration.hue_sat_map is not None for calibration in camera.calibrations):
+        tree[HUE_SAT_ENCODING] = Field.of(LONG, (ENCODINGS.index(profile.hue_sat_encoding),))
+    if profile.look_table is not None:
+        tree |= _table(LOOK_DIMS, LOOK_DATA, profile.look_table)
+        tree[LOOK_ENCODING] = Field.of(LONG, (ENCODINGS.index(profile.look_encoding),))
+    if profile.tone_curve is not None:
+        tree[TONE_CURVE] = Field.of(FLOAT, profile.tone_curve.reshape(-1).tolist())
+    if profile.baseline_exposure_ev:
+        tree[BASELINE_EXPOSURE_OFFSET] = Field.of(SRATIONAL, (profile.baseline_exposure_ev,))
+    return tree
+
+
+def _table(dims: int, data: int, table: Table) -> Tree:
+    """The fields of a table ``[V,H,S,3]``, whose size is told as hue, saturation and value."""
+    value, hue, saturation = table.shape[:3]
+    return {
+        dims: Field.of(LONG, (hue, saturation, value)),
+        data: Field.of(FLOAT, table.astype(np.float32).reshape(-1).tolist()),
+    }
 
 
 def _light_code(temperature_k: float) -> int | None:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal, TypeAlias
 Order = Literal["<", ">"]
 """Byte order in the notation of ``struct``: ``<`` for files that begin with II, ``>`` for MM."""
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL, DOUBLE = 1, 2, 3, 4, 5, 7, 10, 12
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL, FLOAT, DOUBLE = 1, 2, 3, 4, 5, 7, 10, 11, 12
 _UNITS: Mapping[int, str] = {
     1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I",
 }  # fmt: skip

@@ -84,7 +84,7 @@ def resampled(planes: Tensor, height: int, width: int, kernel: Kernel) -> Tensor
     return planes
 
 
-def _transformed(frame: Frame, color: Callable[[Tensor], Tensor], touch: Callable[[Tensor], Tensor]) -> Frame:
+def transformed(frame: Frame, color: Callable[[Tensor], Tensor], touch: Callable[[Tensor], Tensor]) -> Frame:
     """A frame with all planes resampled: colours weighted with alpha, masks set wherever they touch.
 
     ``color`` and ``touch`` take and give float planes; the weights of ``touch`` are not negative.
@@ -100,7 +100,7 @@ def _transformed(frame: Frame, color: Callable[[Tensor], Tensor], touch: Callabl
     return replace(frame, pixels=pixels, alpha=new_alpha, masks=masks, facts=facts)
 
 
-def _finite(frame: Frame, stage: Stage) -> Frame:
+def finite(frame: Frame, stage: Stage) -> Frame:
     """The frame with values that resampling would spread over their surroundings replaced, and a note of how many."""
     pixels, count = _replaced(frame.pixels)
     alpha, in_alpha = (None, 0) if frame.alpha is None else _replaced(to_float(frame.alpha))
@@ -170,11 +170,11 @@ class Resize(Stage):
         height, width = self._size(frame)
         if (height, width) == (frame.height, frame.width):
             return frame
-        frame = _finite(frame, self)
+        frame = finite(frame, self)
         reduction = min(frame.height / height, frame.width / width)
         use_area = self.method == "area" or (self.method == "auto" and reduction >= AREA_FROM)
         to_size = partial(resampled, height=height, width=width)
-        result = _transformed(
+        result = transformed(
             frame, partial(to_size, kernel=area if use_area else lanczos), partial(to_size, kernel=area)
         )
         if self.clamp_overshoot:
@@ -293,11 +293,11 @@ class Rotate(Stage):
         rest = math.radians(self.degrees - 90 * turns)
         if abs(rest) < 1e-9:
             return frame
-        frame = _finite(frame, self)
+        frame = finite(frame, self)
         cropped = self.corners == "crop"
         size = (_inscribed if cropped else _bounding)(frame.height, frame.width, abs(rest))
         turn = partial(_turned, angle=rest, size=size, padding="border" if cropped else "zeros")
-        result = _transformed(frame, partial(turn, mode="bicubic"), partial(turn, mode="bilinear"))
+        result = transformed(frame, partial(turn, mode="bicubic"), partial(turn, mode="bilinear"))
         if cropped or self.fill == 0:
             return result
         coverage = turn(torch.ones_like(frame.pixels[:1]), mode="bicubic")

@@ -14,7 +14,7 @@ from restorekit.io import lensfun, metadata
 from restorekit.io.corrections import correct, lowest_gain
 from restorekit.io.opcodes import OpcodeError, parse
 from restorekit.stage import GLOBAL, Nothing, Reach, Stage, StageSpec, param, parameters
-from restorekit.stages.geometry import _finite, _transformed
+from restorekit.stages.geometry import finite, transformed
 from restorekit.stages.lens_plan import Plan, Step, Wanted, plan_of_file, plan_of_lens
 from restorekit.stages.warp import corrected, touched
 
@@ -76,7 +76,7 @@ class Correct(Stage):
         if plan.note:
             frame = frame.with_note(plan.note)
         if plan.steps:
-            frame = _finite(frame, self)
+            frame = finite(frame, self)
         for step in plan.steps:
             frame = _after(step, frame)
         first, second, _ = frame.camera.opcode_lists
@@ -159,7 +159,7 @@ def _after(step: Step, frame: Frame) -> Frame:
         is_alpha = planes.shape[0] == 1
         return corrected(planes, step.lookup, () if is_alpha else step.falloffs)
 
-    return _transformed(frame, color, partial(touched, lookup=step.lookup))
+    return transformed(frame, color, partial(touched, lookup=step.lookup))
 
 
 def _positive(values: tuple[float, ...]) -> float | None:
