@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
-from restorekit.io.formats import OutputSpec, refusal
+from restorekit.io.formats import COLOR_SPACES, OutputSpec, refusal
 from restorekit.state import ImageState, Primaries, Transfer
-
-SPACES: Mapping[str, tuple[Primaries, Transfer]] = {
-    "srgb": ("bt709", "srgb"),
-    "p3": ("p3", "srgb"),
-    "bt2020": ("bt2020", "srgb"),
-    "adobe-rgb": ("adobe-rgb", "gamma"),
-}
-"""Primaries and transfer function by the names that ``output.color`` takes."""
 
 
 def delivered(state: ImageState, spec: OutputSpec, source: tuple[Primaries, Transfer] | None = None) -> ImageState:
@@ -24,7 +16,7 @@ def delivered(state: ImageState, spec: OutputSpec, source: tuple[Primaries, Tran
     HLG values keep their transfer function and change primaries only, gray ones have no primaries to change. A
     source's transfer function that the format cannot hold is left out.
     """
-    wanted = source if spec.color == "source" else SPACES.get(spec.color or "")
+    wanted = source if spec.color == "source" else COLOR_SPACES.get(spec.color or "")
     if wanted is None or not _has_colors(state):
         return state
     primaries, transfer = wanted

@@ -286,4 +286,5 @@ def _free_names(paths: Sequence[Path], used: set[Path]) -> tuple[Path, ...]:
 
 def formats_of(specs: Iterable[OutputSpec]) -> str:
     """The formats of outputs in words."""
-    return ", ".join(f"{spec.format} {spec.bits or FORMATS[spec.format].default_bits} bit" for spec in specs)
+    colors = {None: "", "source": " in the colours of the input"}
+    return ", ".join(f"{spec.format} {spec.depth} bit{colors.get(spec.color, f' {spec.color}')}" for spec in specs)

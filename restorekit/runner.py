@@ -132,11 +132,12 @@ class Runner:
         try:
             for spec, path in zip(self.pipeline.outputs, job.outputs, strict=True):
                 frame = frames.pop(0)
-                notes = (*frame.notes, *losses(spec, frame.alpha is not None))
+                frame = private(frame, self.options.privacy)
+                notes = (*frame.notes, *losses(spec, frame.alpha is not None, frame.metadata))
                 report.warnings += [note for note in notes if note not in report.warnings]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.plan.journal.begin(path, job.key)
-                write(private(frame, self.options.privacy), path, spec, software=self._software)
+                write(frame, path, spec, software=self._software)
                 self.plan.journal.finish(path, job.key)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error

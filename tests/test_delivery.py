@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ from restorekit.color.primaries import conversion, transformed
 from restorekit.color.transfer import decode
 from restorekit.delivery import delivered, problems
 from restorekit.engine import render
+from restorekit.errors import OutputError
 from restorekit.facts import Metadata
 from restorekit.frame import Frame
 from restorekit.io.formats import OutputSpec
-from restorekit.io.write import quantiser
+from restorekit.io.write import quantiser, write
 from restorekit.pipeline import InputSpec, Pipeline
 from restorekit.stages.color import Decode, Encode
 from restorekit.state import SHORTHANDS, ImageState, Primaries, Transfer
@@ -50,6 +52,13 @@ def test_the_state_of_an_output(
     spec: OutputSpec, state: ImageState, source: tuple[Primaries, Transfer] | None, wanted: ImageState
 ) -> None:
     assert delivered(state, spec, source) == wanted
+
+
+def test_writing_a_frame_of_another_space_is_refused(tmp_path: Path) -> None:
+    """What a pipeline would convert, `write` alone does not, nor does it name it wrongly."""
+    with pytest.raises(OutputError, match=r"a\.png: color: p3 is asked for, the frame is bt709"):
+        write(Frame(torch.zeros(3, 2, 2), SRGB), tmp_path / "a.png", OutputSpec(format="png", color="p3"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_has_no_colours_is_refused() -> None:

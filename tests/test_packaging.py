@@ -145,7 +145,9 @@ def test_what_is_imported_is_declared(checkout: Path) -> None:
     project = checkout / "pyproject.toml"
     if not project.is_file():
         pytest.skip("this test reads the source tree")
-    requirements = tomllib.loads(project.read_text())["project"]["dependencies"]
+    described = tomllib.loads(project.read_text())["project"]
+    extras = {name: texts for name, texts in described["optional-dependencies"].items() if name != "dev"}
+    requirements = [*described["dependencies"], *(text for texts in extras.values() for text in texts)]
     declared = {re.split(r"[<>=!~;\[ ]", text)[0].lower() for text in requirements}
     imported = set()
     for path in (checkout / "restorekit").rglob("*.py"):
@@ -156,5 +158,5 @@ def test_what_is_imported_is_declared(checkout: Path) -> None:
                 imported.add(node.module.partition(".")[0])
     distributions = packages_distributions()
     for name in imported - sys.stdlib_module_names - {"restorekit"}:
-        brought_by = {owner.lower() for owner in (name, *distributions.get(name, ()))}
+        brought_by = {owner.lower().replace("_", "-") for owner in (name, *distributions.get(name, ()))}
         assert brought_by & declared, f"{name} is imported; add what brings it to the dependencies"

@@ -11,142 +11,118 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from restorekit import __version__
-from restorekit.errors import OutputError
 from restorekit.frame import Frame
-from restorekit.io import embedded, hdr, icc, metadata
-from restorekit.io.display import H273_PRIMARIES, H273_TRANSFERS
+from restorekit.io import embed, hdr, metadata
+from restorekit.io.embed_avif import UNSPECIFIED, into_avif
 from restorekit.io.embedded import Embedded
 from restorekit.io.formats import FORMATS, OutputSpec
-from restorekit.io.tiff import (
-    BYTE,
-    LONG,
-    RATIONAL,
-    SHORT,
-    STRIP_OFFSETS,
-    STRIP_SIZES,
-    UNDEFINED,
-    Field,
-    Order,
-    Tree,
-    lay_out,
-)
+from restorekit.io.png_write import write_png
+from restorekit.io.tagging import code_points, is_srgb, profile
+from restorekit.io.tiff_write import write_tiff
 from restorekit.io.write import stored
 
-Samples = NDArray[np.unsignedinteger[Any]]
-Encoder = Callable[[BinaryIO, Frame, OutputSpec], None]
+Samples = NDArray[Any]
+Encoder = Callable[[BinaryIO, Frame, OutputSpec, str], None]
 
-SOFTWARE = f"restorekit {__version__}"
-STRIP_BYTES = 1 << 20
-TIFF_MAX_BYTES = (1 << 32) - (1 << 20)
-TIFF_COMPRESSIONS = {"none": 1, "deflate": 8, "zstd": 50000}
+AVIF_THREADS = 4
+"""libavif cuts a picture into tiles by the number of threads: one number gives the same bytes everywhere."""
+
+AVIF_SPEED = 9
+JXL_EFFORT, JXL_LOSSLESS_EFFORT = 3, 2
+WEBP_METHOD, WEBP_LOSSLESS_METHOD, WEBP_LOSSLESS_EFFORT = 4, 3, 30
+"""How hard the encoders try: where more time gives hardly smaller files (benchmarks/format_speed.py)."""
 
 
-def jpeg(file: BinaryIO, frame: Frame, spec: OutputSpec) -> None:
-    """Baseline JPEG at full colour resolution.
-
-    Raises OutputError for pictures of more than 65535 px a side.
-    """
-    if max(frame.height, frame.width) > 65535:
-        raise OutputError(f"{_name(file)}: jpeg holds at most 65535 px a side; write png or tiff")
+def jpeg(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
+    """Baseline JPEG at full colour resolution."""
     coded = imagecodecs.jpeg8_encode(_interleaved(frame, spec), level=spec.quality, subsampling="444")
-    file.writelines(embedded.into_jpeg(bytes(coded), _embedded(frame, limit=embedded.EXIF_LIMIT)))
+    room = FORMATS["jpeg"].block_bytes
+    carried = _embedded(frame, software, profile(frame), room if len(frame.metadata.exif) > room else embed.EXIF_LIMIT)
+    if len(carried.iptc) > room:
+        carried = replace(carried, iptc=b"")
+    file.writelines(embed.into_jpeg(bytes(coded), carried))
 
 
-def png(file: BinaryIO, frame: Frame, spec: OutputSpec) -> None:
-    """PNG: ``fast`` with the Paeth filter and run lengths, ``small`` with all filters and zlib's thorough search."""
-    samples = _interleaved(frame, spec)
-    if spec.compression == "small":
-        coded = imagecodecs.png_encode(samples, level=6)
-    else:
-        coded = imagecodecs.png_encode(samples, level=1, strategy=3, filter=128)
-    carried = _embedded(frame)
-    if _is_srgb(frame) and not frame.metadata.icc:
-        carried = replace(carried, icc=b"")
-    if frame.state.transfer in ("pq", "hlg"):
-        primaries = next(code for code, name in H273_PRIMARIES.items() if name == frame.state.primaries)
-        transfer = next(code for code, name in H273_TRANSFERS.items() if name == frame.state.transfer)
-        carried = replace(carried, cicp=(primaries, transfer))
-    file.writelines(embedded.into_png(bytes(coded), carried, srgb=_is_srgb(frame)))
+def png(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
+    """PNG: ``fast`` with differences to the row above, ``small`` with all filters and a thorough search."""
+    codes = code_points(frame.state) if frame.state.transfer in ("pq", "hlg") else None
+    short = is_srgb(frame.state) and not frame.metadata.icc
+    carried = replace(_embedded(frame, software, b"" if codes or short else profile(frame)), cicp=codes)
+    chunks = embed.png_chunks(carried, srgb=short)
+    write_png(file, _interleaved(frame, spec), chunks, small=spec.compression == "small")
 
 
-def exr(file: BinaryIO, frame: Frame, spec: OutputSpec) -> None:
+def exr(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
     """OpenEXR of half or single floats."""
-    hdr.write_exr(Path(file.name), frame, compression=spec.compression or "zip", software=SOFTWARE)
+    hdr.write_exr(Path(file.name), frame, compression=spec.compression or "zip", software=software)
 
 
-def tiff(file: BinaryIO, frame: Frame, spec: OutputSpec) -> None:
-    """TIFF 6.0 in strips of about a megabyte, in the byte order of the EXIF block, which goes with it.
-
-    Raises OutputError for pictures of more than 4 GB.
-    """
-    samples = _interleaved(frame, spec)
-    if samples.nbytes > TIFF_MAX_BYTES:
-        raise OutputError(f"{_name(file)}: tiff holds at most 4 GB; write png or exr")
-    compression = spec.compression or "none"
-    tree = metadata.output_exif(
-        frame.metadata.exif, width=frame.width, height=frame.height, software=SOFTWARE, srgb=_is_srgb(frame)
+def webp(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
+    """WebP, lossy at half the colour resolution or lossless; gray pictures are stored as RGB, which it needs."""
+    if frame.state.layout == "gray":
+        rgb = replace(frame.state, layout="rgb")
+        frame = replace(frame, pixels=frame.pixels.expand(3, -1, -1), state=rgb)
+    lossless = spec.compression == "lossless"
+    coded = imagecodecs.webp_encode(
+        _interleaved(frame, spec),
+        level=WEBP_LOSSLESS_EFFORT if lossless else spec.quality,
+        lossless=lossless,
+        method=WEBP_LOSSLESS_METHOD if lossless else WEBP_METHOD,
     )
-    order = metadata.order_of(tree)
-    rows = max(1, STRIP_BYTES // samples[0].nbytes)
-    tree = _image_fields(samples, rows, compression, order) | tree
-    tree[metadata.ORIENTATION] = Field.of(SHORT, (1,), order)
-    for tag, kind, data in ((34675, UNDEFINED, _profile(frame)), (700, BYTE, frame.metadata.xmp)):
-        if data:
-            tree[tag] = Field.of(kind, data, order)
-
-    def block(start: int, sizes: list[int]) -> bytes:
-        offsets = np.cumsum([start, *sizes[:-1]]).tolist()
-        places: Tree = {STRIP_OFFSETS: Field.of(LONG, offsets, order), STRIP_SIZES: Field.of(LONG, sizes, order)}
-        return lay_out(tree | places, order, metadata.maker_note(tree))
-
-    tops = range(0, frame.height, rows)
-    start = -(-len(block(0, [0] * len(tops))) // 16) * 16
-    file.seek(start)
-    sizes = [file.write(_strip(samples[top : top + rows], compression, order)) for top in tops]
-    file.seek(0)
-    file.write(block(start, sizes).ljust(start, b"\0"))
+    carried = _embedded(frame, software, profile(frame))
+    file.writelines(embed.into_webp(bytes(coded), carried, width=frame.width, height=frame.height))
 
 
-ENCODERS: Mapping[str, Encoder] = {"jpeg": jpeg, "png": png, "tiff": tiff, "exr": exr}
+def avif(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
+    """AVIF of 8, 10 or 12 bits at full colour resolution; quality 100 is lossless."""
+    samples = _codes(_interleaved(frame, spec), spec.depth)
+    lossless = spec.compression == "lossless" or spec.quality == 100
+    codes = code_points(frame.state)
+    primaries, transfer = codes or (UNSPECIFIED, UNSPECIFIED)
+    gray = samples.ndim == 2 and not lossless  # gray samples are always encoded losslessly, RGB made gray as asked
+    coded = imagecodecs.avif_encode(
+        np.repeat(samples[..., None], 3, 2) if gray else samples,
+        level=100 if lossless else spec.quality,
+        speed=AVIF_SPEED,
+        bitspersample=spec.depth,
+        pixelformat="yuv400" if gray else "yuv444",
+        primaries=primaries,
+        transfer=transfer,
+        matrix=_avif_matrix(primaries, lossless and samples.ndim == 3),
+        numthreads=AVIF_THREADS,
+    )
+    carried = _embedded(frame, software, b"" if codes else profile(frame))
+    file.writelines(into_avif(bytes(coded), carried))
+
+
+def jxl(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
+    """JPEG XL: sRGB of 8 bits or linear light of 16, which its encoder names in the codestream by itself."""
+    lossless = spec.compression == "lossless" or spec.quality == 100
+    coded = imagecodecs.jpegxl_encode(
+        _interleaved(frame, spec),
+        effort=JXL_LOSSLESS_EFFORT if lossless else JXL_EFFORT,
+        lossless=lossless,
+        distance=0.0 if lossless else _jxl_distance(spec.quality),
+        usecontainer=False,
+    )
+    file.writelines(embed.into_jxl(bytes(coded), _embedded(frame, software, b"")))
+
+
+def tiff(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
+    """TIFF 6.0 of integers or floats."""
+    write_tiff(file, frame, _interleaved(frame, spec), spec.compression or "none", software)
+
+
+ENCODERS: Mapping[str, Encoder] = {
+    "jpeg": jpeg,
+    "png": png,
+    "tiff": tiff,
+    "exr": exr,
+    "webp": webp,
+    "avif": avif,
+    "jxl": jxl,
+}
 """By the name of the format."""
-
-
-def _image_fields(samples: Samples, rows: int, compression: str, order: Order) -> Tree:
-    """The fields of TIFF that describe the samples and their strips."""
-    channels = 1 if samples.ndim == 2 else samples.shape[2]
-    tree: Tree = {
-        256: Field.of(LONG, (samples.shape[1],), order),
-        257: Field.of(LONG, (samples.shape[0],), order),
-        258: Field.of(SHORT, (8 * samples.itemsize,) * channels, order),
-        259: Field.of(SHORT, (TIFF_COMPRESSIONS[compression],), order),
-        262: Field.of(SHORT, (1 if channels < 3 else 2,), order),
-        277: Field.of(SHORT, (channels,), order),
-        278: Field.of(LONG, (rows,), order),
-        282: Field.of(RATIONAL, (72,), order),
-        283: Field.of(RATIONAL, (72,), order),
-        284: Field.of(SHORT, (1,), order),
-        296: Field.of(SHORT, (2,), order),
-        339: Field.of(SHORT, (1,) * channels, order),
-    }
-    if compression != "none":
-        tree[317] = Field.of(SHORT, (2,), order)
-    if channels in (2, 4):
-        tree[338] = Field.of(SHORT, (2,), order)
-    return tree
-
-
-def _strip(samples: Samples, compression: str, order: Order) -> bytes | memoryview:
-    """A strip in the byte order of the file; compressed ones as differences to the left (TIFF predictor 2)."""
-    typed = samples.dtype.newbyteorder(order)
-    if compression == "none":
-        return samples.astype(typed, copy=False).data
-    differences = samples.copy()
-    differences[:, 1:] -= samples[:, :-1]
-    data = differences.astype(typed, copy=False).tobytes()
-    if compression == "deflate":
-        return bytes(imagecodecs.zlib_encode(data, level=6))
-    return bytes(imagecodecs.zstd_encode(data, level=3))
 
 
 def _interleaved(frame: Frame, spec: OutputSpec) -> Samples:
@@ -158,30 +134,32 @@ def _interleaved(frame: Frame, spec: OutputSpec) -> Samples:
     return samples[..., 0] if samples.shape[2] == 1 else samples
 
 
-def _embedded(frame: Frame, limit: int | None = None) -> Embedded:
-    """EXIF block of at most ``limit`` bytes, profile and XMP of a picture."""
+def _codes(samples: Samples, bits: int) -> Samples:
+    """Samples of 16 bits as codes of 10 or 12, rounded; those of 8 bits as they are."""
+    if bits == 8:
+        return samples
+    codes = np.empty_like(samples)
+    for row, into in zip(samples, codes, strict=True):
+        wide = row * np.uint32((1 << bits) - 1) + np.uint32(1 << 15)
+        np.right_shift(wide + (wide >> 16), 16, out=into, casting="unsafe")  # exact division by 65535
+    return codes
+
+
+def _avif_matrix(primaries: int, identity: bool) -> int:
+    """The matrix coefficients of ITU-T H.273: RGB as it is, BT.2020 or, as for JPEG, BT.601."""
+    return 0 if identity else 9 if primaries == 9 else 6
+
+
+def _jxl_distance(quality: int) -> float:
+    """The Butteraugli distance of a quality of JPEG, by the formula of libjxl's ``cjxl``."""
+    if quality >= 30:
+        return 0.1 + (100 - quality) * 0.09
+    return 53 / 3000 * quality * quality - 23 / 20 * quality + 25.0
+
+
+def _embedded(frame: Frame, software: str, icc: bytes, limit: int | None = None) -> Embedded:
+    """EXIF block of at most ``limit`` bytes, profile, XMP and IPTC of a picture."""
     tree = metadata.output_exif(
-        frame.metadata.exif, width=frame.width, height=frame.height, software=SOFTWARE, srgb=_is_srgb(frame)
+        frame.metadata.exif, width=frame.width, height=frame.height, software=software, srgb=is_srgb(frame.state)
     )
-    return Embedded(metadata.exif_bytes(tree, limit), _profile(frame), frame.metadata.xmp)
-
-
-def _profile(frame: Frame) -> bytes:
-    """The profile the picture came with, where it tells the state of the pixels, else one made for that state.
-
-    A profile that is not understood is kept for pixels that are called sRGB: its numbers were read as such.
-    """
-    own, state = frame.metadata.icc, frame.state
-    if own and (own[16:20] == b"GRAY") == (state.layout == "gray"):
-        space = icc.space_of(own)
-        if space == (state.primaries, state.transfer) or (space is None and _is_srgb(frame)):
-            return own
-    return icc.profile_of(state)
-
-
-def _is_srgb(frame: Frame) -> bool:
-    return (frame.state.primaries, frame.state.transfer) == ("bt709", "srgb")
-
-
-def _name(file: BinaryIO) -> str:
-    return file.name.removesuffix(".part")
+    return Embedded(metadata.exif_bytes(tree, limit), icc, frame.metadata.xmp, iptc=frame.metadata.iptc)

@@ -7,22 +7,38 @@ from __future__ import annotations
 
 import dataclasses
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from restorekit.state import ImageState
+from restorekit.state import ImageState, Primaries, Transfer
 
-Format = Literal["jpeg", "png", "tiff", "exr", "dng"]
+if TYPE_CHECKING:
+    from restorekit.facts import Metadata
+
+Format = Literal["jpeg", "png", "tiff", "exr", "webp", "avif", "jxl", "dng"]
 OutputColor = Literal["source", "srgb", "p3", "bt2020", "adobe-rgb"]
 Intent = Literal["perceptual", "relative", "saturation", "absolute"]
 
+COLOR_SPACES: Mapping[str, tuple[Primaries, Transfer]] = {
+    "srgb": ("bt709", "srgb"),
+    "p3": ("p3", "srgb"),
+    "bt2020": ("bt2020", "srgb"),
+    "adobe-rgb": ("adobe-rgb", "gamma"),
+}
+"""Primaries and transfer function by the names that ``output.color`` takes."""
+
 _ENCODED = ("srgb", "gamma")
-_NAMED_SPACES = ("bt709", "p3", "bt2020", "adobe-rgb", "prophoto")
+_HDR = ("pq", "hlg")
+_CODED = ("bt709", "p3", "bt2020")
+"""Primaries with a code point of ITU-T H.273, the only names that values for HDR have."""
+
+_NAMED_SPACES = ("bt709", "p3", "bt2020", "adobe-rgb", "prophoto", "icc")
+"""Spaces that a file can name; ``icc`` is the profile that the input brought (see ``ImageState``)."""
 
 FORBIDDEN = '/\\:*?"<>|'
 """Characters that names of files do not have on one system or another."""
@@ -34,18 +50,22 @@ class OutputFormat:
 
     ``extensions`` in lower case with their dot, the usual one first; ``bits`` of a sample, the usual first;
     ``compressions``, the usual first; and the values of the axes of an ImageState that it can say of its pixels.
-    ``deep`` are transfers that need its larger samples, ``alpha`` tells whether it holds transparency.
+    ``depths`` are the bits that a transfer function or a reference needs, where not all will do. ``alpha`` tells
+    whether it holds transparency, ``metadata`` which blocks of ``facts.Metadata`` beside the colour space; blocks of
+    more than ``block_bytes`` do not fit. ``largest_px`` is the longest side.
     """
 
     extensions: tuple[str, ...]
     bits: tuple[int, ...]
     references: tuple[str, ...]
     transfers: tuple[str, ...]
-    layouts: tuple[str, ...] = ("rgb", "gray")
     primaries: tuple[str, ...] = _NAMED_SPACES
-    deep: tuple[str, ...] = ()
+    depths: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     compressions: tuple[str, ...] = ("none",)
     alpha: bool = True
+    metadata: tuple[str, ...] = ("exif", "xmp")
+    block_bytes: int = 1 << 30
+    largest_px: int = (1 << 31) - 1
 
     @property
     def default_bits(self) -> int:
@@ -53,27 +73,65 @@ class OutputFormat:
 
 
 FORMATS: Mapping[str, OutputFormat] = {
-    "jpeg": OutputFormat((".jpg", ".jpeg"), (8,), ("display",), _ENCODED, compressions=("jpeg",), alpha=False),
+    "jpeg": OutputFormat(
+        (".jpg", ".jpeg"),
+        (8,),
+        ("display",),
+        _ENCODED,
+        compressions=("lossy",),
+        alpha=False,
+        metadata=("exif", "xmp", "iptc"),
+        block_bytes=65000,
+        largest_px=65535,
+    ),
     "png": OutputFormat(
-        (".png",), (8, 16), ("display",), (*_ENCODED, "pq", "hlg"), deep=("pq", "hlg"), compressions=("fast", "small")
+        (".png",),
+        (8, 16),
+        ("display",),
+        (*_ENCODED, *_HDR),
+        depths=dict.fromkeys(_HDR, (16,)),
+        compressions=("fast", "small"),
     ),
     "tiff": OutputFormat(
         (".tif", ".tiff"),
-        (16, 8),
-        ("display",),
+        (16, 8, 32),
+        ("display", "scene"),
         (*_ENCODED, "linear"),
-        deep=("linear",),
+        depths={"linear": (16, 32), "scene": (32,)},
         compressions=("none", "deflate", "zstd"),
+        metadata=("exif", "xmp", "iptc"),
     ),
     "exr": OutputFormat(
         (".exr",),
         (16, 32),
         ("scene", "display"),
         ("linear",),
-        primaries=(*_NAMED_SPACES, "xyz", "ap1"),
+        primaries=("bt709", "p3", "bt2020", "adobe-rgb", "prophoto", "xyz", "ap1"),
         compressions=("zip", "zips", "piz", "rle", "none"),
+        metadata=(),
     ),
-    "dng": OutputFormat((".dng",), (16,), ("sensor",), ("linear",), ("bayer",), ("camera",), alpha=False),
+    "webp": OutputFormat(
+        (".webp",), (8,), ("display",), _ENCODED, compressions=("lossy", "lossless"), largest_px=16383
+    ),
+    "avif": OutputFormat(
+        (".avif",),
+        (8, 10, 12),
+        ("display",),
+        (*_ENCODED, *_HDR),
+        depths=dict.fromkeys(_HDR, (10, 12)),
+        compressions=("lossy", "lossless"),
+        largest_px=65536,
+    ),
+    "jxl": OutputFormat(
+        (".jxl",),
+        (8, 16),
+        ("display",),
+        ("srgb", "linear"),
+        primaries=("bt709",),
+        depths={"srgb": (8,), "linear": (16,)},
+        compressions=("lossy", "lossless"),
+    ),
+    "dng": OutputFormat((".dng",), (16,), ("sensor",), ("linear",), ("camera",), alpha=False),
 }
 """The formats by the name that pipeline files use."""
 
@@ -84,6 +142,17 @@ def format_of_path(path: str | Path) -> Format | None:
     return next((name for name in get_args(Format) if suffix in FORMATS[name].extensions), None)
 
 
+def _either(values: Sequence[object]) -> str:
+    words = [str(value) for value in values]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+_BITS = "; ".join(f"{name} {_either(kind.bits)}" for name, kind in FORMATS.items())
+_COMPRESSIONS = "; ".join(
+    f"{name} {_either(kind.compressions)}" for name, kind in FORMATS.items() if len(kind.compressions) > 1
+)
+
+
 @pydantic_dataclass(frozen=True, kw_only=True, config=pydantic.ConfigDict(extra="forbid", populate_by_name=True))
 class OutputSpec:
     """One file that a pipeline writes for each picture."""
@@ -91,14 +160,12 @@ class OutputSpec:
     format: Annotated[Format, pydantic.Field(description="File format")] = "jpeg"
     bits: Annotated[
         int | None,
-        pydantic.Field(description="Bits of a sample: jpeg 8, png 8 or 16, tiff 16 or 8, exr 16 (half) or 32"),
+        pydantic.Field(description=f"Bits of a sample, the first if not given: {_BITS}; exr and 32 bits are floats"),
     ] = None
-    quality: Annotated[int, pydantic.Field(ge=1, le=100, description="Quality of jpeg, at full colour resolution")] = 95
+    quality: Annotated[int, pydantic.Field(ge=1, le=100, description="Quality of lossy compression")] = 95
     compression: Annotated[
         str | None,
-        pydantic.Field(
-            description="png fast or small; tiff none, deflate or zstd; exr zip, zips, piz, rle or none; all lossless"
-        ),
+        pydantic.Field(description=f"The first if not given: {_COMPRESSIONS}; jpeg is lossy, the others lossless"),
     ] = None
     color: Annotated[
         OutputColor | None,
@@ -168,7 +235,7 @@ def refusal(format: str, bits: int | None, state: ImageState) -> str | None:
     if bits is not None and bits not in kind.bits:
         return f"{format} has {_either(kind.bits)} bits, not {bits}"
     if format == "dng":
-        if state.reference == "sensor" and state.layout == "bayer":
+        if (state.layout, state.reference, state.transfer, state.primaries) == ("bayer", "sensor", "linear", "camera"):
             return None
         said = f"{state.layout} and {state.reference}-referred"
         return f"dng holds Bayer mosaics as the sensor gave them, this is {said}; write exr"
@@ -192,21 +259,40 @@ def refusal(format: str, bits: int | None, state: ImageState) -> str | None:
             name for name, other in FORMATS.items() if state.transfer in other.transfers and name not in ("dng", format)
         ]
         said = f"{format} holds {_either(kind.transfers)} values, these are {state.transfer}"
-        return f"{said}; add color.encode, or write {_either(others)}"
-    if state.transfer in kind.deep and (bits or kind.default_bits) < max(kind.bits):
-        return f"{state.transfer} values need more than {bits or kind.default_bits} bits; set bits: {max(kind.bits)}"
+        cure = "set output: {color: srgb}" if state.transfer == "gamma" else "add color.encode"
+        return f"{said}; {cure}, or write {_either(others)}"
+    for value, name in ((state.transfer, state.transfer), (state.reference, f"{state.reference}-referred")):
+        depths = kind.depths.get(value, kind.bits)
+        if (bits or kind.default_bits) not in depths:
+            said = f"{format} holds {name} values in {_either(depths)} bits, not {bits or kind.default_bits}"
+            return f"{said}; set bits: {depths[0]}"
     if state.primaries not in kind.primaries:
-        return f"{format} has no name for {state.primaries} primaries; add color.convert: {{to: bt709}}"
+        return f"{format} has no name for {state.primaries} primaries; set output: {{color: srgb}}"
+    if state.transfer in _HDR and state.primaries not in _CODED:
+        return (
+            f"{format} has no name for {state.primaries} primaries with {state.transfer}; set output: {{color: bt2020}}"
+        )
     return None
 
 
-def losses(spec: OutputSpec, has_alpha: bool) -> tuple[str, ...]:
-    """What of a frame an output leaves out, one line each; ``has_alpha`` tells that the frame has transparency."""
-    if has_alpha and not FORMATS[spec.format].alpha:
-        return (f"{spec.format} holds no transparency, it is dropped and hidden colours show; write png to keep it",)
-    return ()
+_BLOCKS: Mapping[str, str] = {"exif": "EXIF block", "xmp": "XMP packet", "iptc": "IPTC record"}
 
 
-def _either(values: tuple[object, ...] | list[str]) -> str:
-    words = [str(value) for value in values]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+def losses(spec: OutputSpec, has_alpha: bool, metadata: Metadata | None = None) -> tuple[str, ...]:
+    """What of a frame an output leaves out, one line each.
+
+    ``has_alpha`` tells that the frame has transparency; ``metadata`` are what it carries beside its pixels.
+    """
+    kind = FORMATS[spec.format]
+    said = []
+    if has_alpha and not kind.alpha:
+        said.append(f"{spec.format} holds no transparency, it is dropped and hidden colours show; write png to keep it")
+    for name, block in _BLOCKS.items():
+        size = len(getattr(metadata, name, b""))
+        others = _either([other for other, can in FORMATS.items() if name in can.metadata and can.block_bytes > size])
+        if size and name not in kind.metadata and name != "exif":
+            said.append(f"{spec.format} holds no {block}, it is dropped; write {others} to keep it")
+        elif size > kind.block_bytes and name != "xmp":
+            lost = "the maker note is left out first" if name == "exif" else "it is dropped"
+            said.append(f"{spec.format} has no room for the {block} of {size} bytes, {lost}; write {others} to keep it")
+    return tuple(said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,23 @@ from numpy.typing import NDArray
 
 from restorekit.color.primaries import CHROMATICITIES, Chromaticities, luminance_weights
 from restorekit.errors import InputError
-from restorekit.facts import Exposure
+from restorekit.facts import Exposure, Metadata
 from restorekit.frame import Frame
 from restorekit.io import metadata
 from restorekit.io.metadata import ARTIST, MAKE, MODEL
+from restorekit.io.tiff import Field, Tree
+from restorekit.planes import to_float
 from restorekit.state import ImageState, Primaries
 
 Plane = NDArray[np.floating[Any]]
 
+COPYRIGHT, LENS_MAKE, LENS_MODEL, OFFSET_TIME_ORIGINAL = 33432, 42035, 42036, 36881
+_ZONE = re.compile(r"([+-])(\d\d):(\d\d)")
 _TOLERANCE = 0.002
 
 
 def read_exr(path: Path) -> Frame:
-    """An OpenEXR image as a scene-referred linear frame of its own float type; infinities and NaN stay.
+    """An OpenEXR image as a scene-referred linear frame of its own float type; infinities and NaN stay, with a note.
 
     RGB, gray (Y) and luminance/chroma (Y, RY, BY) images are read; alpha (A) goes along. Primaries are those of
     the ``chromaticities`` attribute, Rec. 709 where there is none (the default of OpenEXR) or, with a note, where
@@ -50,11 +55,13 @@ def read_exr(path: Path) -> Frame:
     pixels = _pixels(planes, primaries)
     if pixels is None:
         raise InputError(f"{path}: has the channels {', '.join(sorted(planes))}; only R G B, Y and Y RY BY can be read")
+    notes += _not_finite(pixels)
     frame = Frame(
         torch.from_numpy(pixels),
         ImageState("rgb" if pixels.shape[0] == 3 else "gray", "scene", "linear", primaries),
         alpha=torch.from_numpy(planes["A"][None]) if "A" in planes and planes["A"].shape == pixels.shape[1:] else None,
         exposure=Exposure(*(_positive(header.get(name)) for name in ("expTime", "aperture", "isoSpeed"))),
+        metadata=Metadata(color=(primaries, "linear")),
         source=path,
     )
     for note in notes:
@@ -65,22 +72,22 @@ def read_exr(path: Path) -> Frame:
 def write_exr(path: Path, frame: Frame, *, compression: str, software: str) -> None:
     """Write a linear frame of float16 or float32 pixels; the path is overwritten.
 
-    Attributes: ``chromaticities`` of the primaries, exposure, capture date, camera and owner.
+    Attributes: ``chromaticities`` of the primaries, exposure, capture date, place, camera, lens and owner.
 
     Raises RuntimeError or OSError where OpenEXR cannot write.
     """
     import OpenEXR
 
-    names = ("R", "G", "B") if frame.state.layout == "rgb" else ("Y",)
-    channels = {name: np.ascontiguousarray(plane.numpy()) for name, plane in zip(names, frame.pixels, strict=True)}
+    pixels = np.ascontiguousarray(frame.pixels.permute(1, 2, 0).numpy())
+    channels = {"RGB": pixels} if pixels.shape[2] == 3 else {"Y": pixels[..., 0]}
     if frame.alpha is not None:
-        channels["A"] = np.ascontiguousarray(frame.as_float().alpha[0].numpy()).astype(channels[names[0]].dtype)  # type: ignore[index]
+        channels["A"] = np.ascontiguousarray(to_float(frame.alpha)[0].numpy().astype(pixels.dtype))
     header: dict[str, Any] = {
         "compression": getattr(OpenEXR, {"none": "NO"}.get(compression, compression.upper()) + "_COMPRESSION"),
         "type": OpenEXR.scanlineimage,
         "chromaticities": _chromaticities(CHROMATICITIES[frame.state.primaries]),
         "software": software,
-        **_exposure_attributes(frame),
+        **_capture_attributes(frame),
     }
     with OpenEXR.File(header, channels) as file:
         file.write(str(path))
@@ -100,6 +107,23 @@ def _pixels(planes: Mapping[str, Plane], primaries: Primaries) -> Plane | None:
     r, b = (ry + 1) * luma, (by + 1) * luma
     g = (luma - r * np.float32(red) - b * np.float32(blue)) / np.float32(weights[1])
     return np.stack([r, g, b]).astype(np.float32)
+
+
+def _not_finite(pixels: Plane) -> list[str]:
+    """A note that counts infinite values and those that are no numbers."""
+    counts = np.zeros(2, np.int64)
+    for rows in np.array_split(pixels, max(1, pixels.shape[1] // 64), axis=1):
+        if not _all_finite(rows):
+            counts += np.isinf(rows).sum(), np.isnan(rows).sum()
+    said = [f"{count} {name} values" for count, name in zip(counts, ("infinite", "NaN"), strict=True) if count]
+    return [f"has {' and '.join(said)}"] if said else []
+
+
+def _all_finite(values: Plane) -> bool:
+    """Half floats are looked at as bits: their exponent is all ones; this is ten times as fast."""
+    if values.dtype == np.float16:
+        return int((values.view(np.uint16) & 0x7C00).max()) != 0x7C00
+    return bool(np.isfinite(values).all())
 
 
 def _enlarged(chroma: Plane, shape: tuple[int, ...]) -> Plane:
@@ -127,9 +151,9 @@ def _chromaticities(space: Chromaticities) -> tuple[float, ...]:
     return (*space.red, *space.green, *space.blue, *space.white)
 
 
-def _exposure_attributes(frame: Frame) -> dict[str, Any]:
-    """The standard attributes of OpenEXR for how a picture was taken; unknown ones are left out."""
-    image, _ = metadata.exif_fields(frame.metadata.exif)
+def _capture_attributes(frame: Frame) -> dict[str, Any]:
+    """The standard attributes of OpenEXR for how, when and where a picture was taken; unknown ones are left out."""
+    image, photo = metadata.exif_fields(frame.metadata.exif)
     taken = metadata.capture_time(frame.metadata.exif)
     found = {
         "expTime": frame.exposure.time_s,
@@ -138,9 +162,32 @@ def _exposure_attributes(frame: Frame) -> dict[str, Any]:
         "capDate": taken.strftime("%Y:%m:%d %H:%M:%S") if taken else None,
         "cameraMake": image.text(MAKE),
         "cameraModel": image.text(MODEL),
-        "owner": image.text(33432) or image.text(ARTIST),
+        "lensMake": photo.text(LENS_MAKE),
+        "lensModel": photo.text(LENS_MODEL),
+        "owner": image.text(COPYRIGHT) or image.text(ARTIST),
     }
-    return {name: value if isinstance(value, str) else float(value) for name, value in found.items() if value}
+    known: dict[str, Any] = {k: v if isinstance(v, str) else float(v) for k, v in found.items() if v}
+    offset = _ZONE.fullmatch(photo.text(OFFSET_TIME_ORIGINAL))
+    if offset and taken:
+        sign, hours, minutes = offset.groups()
+        known["utcOffset"] = (-1.0 if sign == "+" else 1.0) * (int(hours) * 3600 + int(minutes) * 60)
+    return known | _place(metadata.exif_tree(frame.metadata.exif).get(metadata.GPS_IFD))
+
+
+def _place(gps: Tree | Field | None) -> dict[str, float]:
+    """Degrees north and east, and metres above the sea, of the GPS directory of EXIF."""
+    fields = {tag: item for tag, item in gps.items() if isinstance(item, Field)} if isinstance(gps, dict) else {}
+    found: dict[str, float] = {}
+    for name, tag, negative in (("latitude", 2, "S"), ("longitude", 4, "W")):
+        parts = fields[tag].numbers if tag in fields and tag - 1 in fields else ()
+        if len(parts) == 3 and all(math.isfinite(part) for part in parts):
+            degrees = parts[0] + parts[1] / 60 + parts[2] / 3600
+            found[name] = -degrees if fields[tag - 1].text == negative else degrees
+    height = fields[6].numbers if 6 in fields else ()
+    if len(height) == 1 and math.isfinite(height[0]):
+        below = 5 in fields and fields[5].data[:1] == b"\1"
+        found["altitude"] = -height[0] if below else height[0]
+    return found
 
 
 def _positive(value: Any) -> float | None:

@@ -13,28 +13,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from restorekit import __version__
 from restorekit.errors import OutputError, RestorekitError
-from restorekit.io.formats import FORMATS, OutputSpec, format_of_path, refusal
+from restorekit.io.formats import COLOR_SPACES, FORMATS, OutputSpec, format_of_path, refusal
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from restorekit.frame import Frame
 
+SOFTWARE = f"restorekit {__version__}"
 HALF_MAX = 65504.0
 STRIP_PIXELS = 1 << 19
 """Pixels that are converted at a time, so that float copies stay small."""
 
 
-def write(frame: Frame, path: str | Path, spec: OutputSpec | None = None) -> Path:
-    """Write a frame to a file, turned upright, with its EXIF block and a colour profile; gives the path back.
+def write(frame: Frame, path: str | Path, spec: OutputSpec | None = None, *, software: str = SOFTWARE) -> Path:
+    """Write a frame to a file, turned upright, with its metadata and its colour space; gives the path back.
 
     The format is that of ``spec``, or what the extension stands for, with the depth of the pixels where they are
     integers and the format has it. Float pixels are quantised; integers of the right depth are written as they are,
-    without a copy where they lie interleaved in memory. JPEG drops alpha.
+    without a copy where they lie interleaved in memory. What the format does not hold is left out, as
+    :func:`restorekit.io.formats.losses` tells. ``software`` is the name of the program that the file tells.
 
-    Raises OutputError, naming the file and the cure, when the format cannot hold the frame's state, and when the
-    disk is full, the folder is missing or may not be written. Nothing half-written is left.
+    Raises OutputError, naming the file and the cure, when the format cannot hold the frame's state or size, and when
+    the disk is full, the folder is missing or may not be written. Nothing half-written is left.
     """
     path = Path(path)
     if spec is None:
@@ -45,16 +49,23 @@ def write(frame: Frame, path: str | Path, spec: OutputSpec | None = None) -> Pat
         spec = OutputSpec(format=found, bits=_own_bits(frame, found))
     if message := refusal(spec.format, spec.bits, frame.state):
         raise OutputError(f"{path}: {message}")
+    wanted = COLOR_SPACES.get(spec.color or "", (frame.state.primaries,))[0]
+    if frame.state.layout == "rgb" and frame.state.primaries != wanted:
+        said = f"color: {spec.color} is asked for, the frame is {frame.state.primaries}"
+        raise OutputError(f"{path}: {said}; name the output in a pipeline, or convert the frame by color.convert")
     if spec.format == "dng":
         from restorekit.io.dng_write import write_dng
 
-        write_dng(path, replace(frame, pixels=stored(frame.pixels, spec)))
+        write_dng(path, replace(frame, pixels=stored(frame.pixels, spec)), software=software)
         return path
+    largest = FORMATS[spec.format].largest_px
+    if max(frame.height, frame.width) > largest:
+        raise OutputError(f"{path}: {spec.format} holds at most {largest} px a side; write png or tiff")
     from restorekit.io.encode import ENCODERS
 
     frame = replace(frame, pixels=stored(frame.pixels, spec)).upright()
     with replacing(path) as file:
-        ENCODERS[spec.format](file, frame, spec)
+        ENCODERS[spec.format](file, frame, spec, software)
     return path
 
 
@@ -80,28 +91,34 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def quantise(pixels: Tensor, bits: int) -> Tensor:
-    """Float pixels ``[C,H,W]``, 0..1, as integers of 8 or 16 bits, rounded; what is outside is clamped, NaN is 0."""
+    """Float pixels ``[C,H,W]``, 0..1, as integers, rounded; what is outside is clamped, NaN is 0.
+
+    8 bits give uint8, others uint16 of full range: of 10 and 12 bits the values of 16 that stand for their codes.
+    """
     import torch
 
     kind, largest = (torch.uint8, 255.0) if bits == 8 else (torch.uint16, 65535.0)
-    return pixels.detach().cpu().clamp(0.0, 1.0).mul_(largest).round_().nan_to_num_(0.0).to(kind)
+    codes = pixels.detach().cpu().clamp(0.0, 1.0).mul_(float((1 << bits) - 1)).round_()
+    if bits not in (8, 16):
+        codes = codes.mul_(largest / ((1 << bits) - 1)).round_()
+    return codes.nan_to_num_(0.0).to(kind)
 
 
 def quantiser(spec: OutputSpec) -> Callable[[Tensor], Tensor]:
     """The function that turns float strips into what an output's format stores.
 
-    jpeg, png, tiff: integers as :func:`quantise` makes them. exr: half or single floats, planes apart; half floats
-    are clamped to their range. dng: digital numbers, rounded and clamped to 16 bits.
+    exr: half or single floats, half floats clamped to their range. tiff of 32 bits: the floats as they are. dng:
+    digital numbers, rounded and clamped to 16 bits. Others: integers as :func:`quantise` makes them.
     """
     import torch
 
     if spec.format == "dng":
         return lambda pixels: pixels.round().clamp_(0, 65535).to(torch.uint16)
-    if spec.format != "exr":
-        return lambda pixels: quantise(pixels, spec.depth)
     if spec.depth == 32:
         return lambda pixels: pixels
-    return lambda pixels: pixels.clamp(-HALF_MAX, HALF_MAX).to(torch.float16)
+    if spec.format == "exr":
+        return lambda pixels: pixels.clamp(-HALF_MAX, HALF_MAX).to(torch.float16)
+    return lambda pixels: quantise(pixels, spec.depth)
 
 
 def stored(pixels: Tensor, spec: OutputSpec) -> Tensor:
@@ -110,9 +127,7 @@ def stored(pixels: Tensor, spec: OutputSpec) -> Tensor:
 
     from restorekit.planes import to_float
 
-    integers = {8: torch.uint8, 16: torch.uint16}
-    floats = {16: torch.float16, 32: torch.float32}
-    if pixels.dtype == (floats if spec.format == "exr" else integers)[spec.depth]:
+    if pixels.dtype == _stored_type(spec):
         return pixels
     convert = quantiser(spec)
     numbers = spec.format == "dng"
@@ -122,7 +137,7 @@ def stored(pixels: Tensor, spec: OutputSpec) -> Tensor:
     for top in range(0, height, rows):
         strip = convert(to_float(pixels[:, top : top + rows], digital_numbers=numbers))
         if whole is None:
-            interleaved = spec.format in ("jpeg", "png", "tiff")
+            interleaved = spec.format != "dng"
             shape = (height, width, channels) if interleaved else (channels, height, width)
             whole = torch.empty(shape, dtype=strip.dtype)
             whole = whole.permute(2, 0, 1) if interleaved else whole
@@ -131,12 +146,23 @@ def stored(pixels: Tensor, spec: OutputSpec) -> Tensor:
     return whole
 
 
+def _stored_type(spec: OutputSpec) -> torch.dtype:
+    """The type of the samples that an encoder takes."""
+    import torch
+
+    if spec.depth == 32:
+        return torch.float32
+    if spec.format == "exr":
+        return torch.float16
+    return torch.uint8 if spec.depth == 8 else torch.uint16
+
+
 def _own_bits(frame: Frame, format: str) -> int | None:
-    """The depth of integer pixels, where a format has it."""
+    """The depth of integer pixels, where a format has it for such pixels."""
     import torch
 
     bits = {torch.uint8: 8, torch.uint16: 16}.get(frame.pixels.dtype)
-    return bits if bits in FORMATS[format].bits else None
+    return None if bits is None or refusal(format, bits, frame.state) else bits
 
 
 def _failure(path: Path, error: Exception) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
+from restorekit.facts import Metadata
 from restorekit.io.formats import FORMATS, OutputSpec, format_of_path, losses, refusal
 from restorekit.state import ImageState
 
@@ -27,6 +28,7 @@ def test_formats_are_told_by_extension() -> None:
     assert format_of_path("a.JPEG") == "jpeg"
     assert format_of_path(Path("x/y.tif")) == "tiff"
     assert format_of_path("a.exr") == "exr"
+    assert [format_of_path(f"a.{name}") for name in ("webp", "avif", "jxl")] == ["webp", "avif", "jxl"]
     assert format_of_path("a.gif") is None
     extensions = [extension for kind in FORMATS.values() for extension in kind.extensions]
     assert len(set(extensions)) == len(extensions)
@@ -42,6 +44,13 @@ def test_formats_are_told_by_extension() -> None:
         ("exr", 16, SCENE),
         ("exr", 32, ImageState("gray", "display", "linear", "bt709")),
         ("dng", None, MOSAIC),
+        ("tiff", 32, SCENE),
+        ("tiff", 32, SRGB.changed({"transfer": "linear", "primaries": "p3"})),
+        ("webp", None, SRGB.changed({"primaries": "icc"})),
+        ("avif", 10, SRGB.changed({"transfer": "hlg", "primaries": "p3"})),
+        ("avif", 8, SRGB.changed({"transfer": "gamma", "primaries": "adobe-rgb"})),
+        ("jxl", None, SRGB),
+        ("jxl", 16, SRGB.changed({"transfer": "linear"})),
     ],
 )
 def test_what_a_format_holds(name: str, bits: int | None, state: ImageState) -> None:
@@ -58,7 +67,18 @@ def test_what_a_format_holds(name: str, bits: int | None, state: ImageState) -> 
         ("png", None, SRGB.changed({"transfer": "pq"}), "bits: 16"),
         ("tiff", 8, SRGB.changed({"transfer": "linear"}), "bits: 16"),
         ("tiff", None, SRGB.changed({"primaries": "camera"}), "color.camera_matrix"),
-        ("png", None, SRGB.changed({"primaries": "ap1"}), "color.convert"),
+        ("png", None, SRGB.changed({"primaries": "ap1"}), "color: srgb"),
+        ("png", 16, SRGB.changed({"transfer": "pq", "primaries": "prophoto"}), "color: bt2020"),
+        ("avif", None, SRGB.changed({"transfer": "pq"}), "bits: 10"),
+        ("avif", 16, SRGB, "8, 10 or 12 bits"),
+        ("avif", 12, SRGB.changed({"transfer": "linear"}), "color.encode"),
+        ("jxl", None, SRGB.changed({"primaries": "p3"}), "set output: {color: srgb}"),
+        ("jxl", None, SRGB.changed({"transfer": "gamma", "primaries": "adobe-rgb"}), "set output: {color: srgb}"),
+        ("jxl", 16, SRGB, "bits: 8"),
+        ("jxl", None, SRGB.changed({"primaries": "icc"}), "set output: {color: srgb}"),
+        ("tiff", None, SCENE, "bits: 32"),
+        ("tiff", 32, SRGB.changed({"transfer": "pq"}), "write png or avif"),
+        ("exr", None, SRGB.changed({"transfer": "linear", "primaries": "icc"}), "color: srgb"),
         ("exr", None, SRGB, "color.decode"),
         ("exr", None, MOSAIC, "raw.demosaic"),
         ("exr", None, MOSAIC.changed({"layout": "rgb"}), "raw.black_level"),
@@ -95,6 +115,30 @@ def test_transparency_that_is_lost_is_told(name: str) -> None:
     said = losses(spec, True)
     assert [text.split()[0] for text in said] == ([name] if name in ("jpeg", "dng") else [])
     assert all("write png" in text and "\n" not in text for text in said)
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_metadata_that_is_lost_is_told_with_formats_that_keep_it(name: str) -> None:
+    spec = OutputSpec(format=name)  # type: ignore[arg-type]
+    assert losses(spec, False, Metadata()) == ()
+    for block, word in (("xmp", "XMP"), ("iptc", "IPTC")):
+        said = losses(spec, False, Metadata(**{block: b"x"}))
+        assert [word in text for text in said] == ([] if block in FORMATS[name].metadata else [True])
+        assert all("write jpeg" in text and "\n" not in text for text in said)
+
+
+def test_blocks_without_room_are_told() -> None:
+    large = bytes(70_000)
+    (said,) = losses(OutputSpec(), False, Metadata(exif=large))
+    assert (
+        said
+        == "jpeg has no room for the EXIF block of 70000 bytes, the maker note is left out first; "
+        + said.partition("; ")[2]
+    )
+    assert "png" in said and "jpeg" not in said.partition("; ")[2]
+    assert "dropped" in losses(OutputSpec(), False, Metadata(iptc=large))[0]
+    assert losses(OutputSpec(), False, Metadata(xmp=large)) == ()
+    assert losses(OutputSpec(format="tiff"), False, Metadata(exif=large, xmp=large, iptc=large)) == ()
 
 
 def test_output_items_know_from_under_its_yaml_name() -> None:

@@ -1,0 +1,96 @@
+"""PNG files written: filtered rows, compressed by libdeflate (W3C PNG 3, chapters 9 and 10; RFC 1950).
+
+Several times faster than libpng, which sends the rows through zlib.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[Any]
+Bytes = NDArray[np.uint8]
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+FAST_LEVEL, SMALL_LEVEL = 1, 7
+BLOCK_BYTES = 1 << 20
+
+
+def write_png(file: BinaryIO, samples: Samples, ancillary: Iterable[bytes], *, small: bool) -> None:
+    """Samples ``[H,W]`` or ``[H,W,C]`` (uint8, uint16; 1 to 4 channels, the second or fourth alpha) as a PNG file.
+
+    ``ancillary`` are chunks to stand before the image. Rows are differences to those above, or, when it is to be
+    ``small``, what of the filters of PNG leaves the smallest sum of differences; that takes about four times as long.
+    """
+    channels = 1 if samples.ndim == 2 else samples.shape[2]
+    header = struct.pack(
+        ">2I5B", samples.shape[1], samples.shape[0], 8 * samples.itemsize, COLOR_TYPES[channels], 0, 0, 0
+    )
+    file.write(SIGNATURE + chunk(b"IHDR", header))
+    file.writelines(ancillary)
+    rows: Any = _filtered(samples, small=small)
+    coded = imagecodecs.deflate_encode(rows, level=SMALL_LEVEL if small else FAST_LEVEL)
+    file.write(struct.pack(">I4s", len(coded), b"IDAT"))
+    file.write(coded)
+    file.write(struct.pack(">I", zlib.crc32(coded, zlib.crc32(b"IDAT"))))
+    file.write(chunk(b"IEND", b""))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk with its checksum."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _filtered(samples: Samples, *, small: bool) -> Bytes:
+    """``[H, 1 + bytes of a row]``: the number of a row's filter, and its bytes after that filter."""
+    height = len(samples)
+    row = samples[0].nbytes
+    step = samples.itemsize * (1 if samples.ndim == 2 else samples.shape[2])
+    result = np.empty((height, row + 1), np.uint8)
+    above = np.zeros((1, row), np.uint8)
+    rows = max(1, BLOCK_BYTES // row)
+    for top in range(0, height, rows):
+        block = samples[top : top + rows]
+        numbers = np.ascontiguousarray(block, block.dtype.newbyteorder(">")).view(np.uint8).reshape(len(block), row)
+        up = np.concatenate((above, numbers[:-1]))
+        into = result[top : top + rows]
+        if small:
+            _choose(numbers, up, step, into)
+        else:
+            into[:, 0] = 2
+            np.subtract(numbers, up, out=into[:, 1:])
+        above = numbers[-1:]
+    return result
+
+
+def _choose(numbers: Bytes, up: Bytes, step: int, into: Bytes) -> None:
+    """Each row by the filter (1 to 4) that leaves the smallest sum of absolute differences."""
+    left, corner = np.zeros_like(numbers), np.zeros_like(numbers)
+    left[:, step:], corner[:, step:] = numbers[:, :-step], up[:, :-step]
+    guesses = (left, up, (left & up) + ((left ^ up) >> 1), _paeth(left, up, corner))
+    best = np.full(len(numbers), np.iinfo(np.int64).max)
+    for number, guess in enumerate(guesses, 1):
+        differences = numbers - guess
+        size = np.minimum(differences, 0 - differences).sum(1, dtype=np.int64)
+        better = size < best
+        best[better] = size[better]
+        into[better, 0] = number
+        into[better, 1:] = differences[better]
+
+
+def _paeth(left: Bytes, up: Bytes, corner: Bytes) -> Bytes:
+    """Which of three neighbours is nearest to ``left + up - corner`` (Paeth 1991)."""
+    a, b, c = (plane.astype(np.int16) for plane in (left, up, corner))
+    to_left, to_up = b - c, a - c
+    to_corner = np.abs(to_left + to_up)
+    np.abs(to_left, out=to_left)
+    np.abs(to_up, out=to_up)
+    nearest = np.where(to_up <= to_corner, up, corner)
+    return np.where((to_left <= to_up) & (to_left <= to_corner), left, nearest)
