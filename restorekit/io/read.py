@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from restorekit.errors import InputError
+from restorekit.io.limits import DEFAULT, Limits
 
 if TYPE_CHECKING:
     from restorekit.frame import Bracket, Frame
@@ -17,7 +18,8 @@ _RAW = (
     "rw2 rwl rwz sr2 srf srw x3f"
 )
 RAW_EXTENSIONS = frozenset(f".{name}" for name in _RAW.split())
-READABLE = RAW_EXTENSIONS | {".dng", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".exr"}
+_OTHERS = "avif avifs bmp dng exr gif hdr heic heif hif jpeg jpg jxl pic png tif tiff webp"
+READABLE = RAW_EXTENSIONS | {f".{name}" for name in _OTHERS.split()}
 """Extensions of files that can be read, in lower case; bare mosaics may have any other too."""
 
 
@@ -26,26 +28,65 @@ def is_raw(path: Path) -> bool:
     return path.suffix.lower() in {*RAW_EXTENSIONS, ".dng"}
 
 
-Kind = Literal["dng", "exr", "raw", "jpeg", "png", "webp", "bmp", "tiff"]
+PictureKind = Literal["jpeg", "png", "webp", "bmp", "tiff", "gif", "avif", "heif", "jxl"]
+Kind = Literal[PictureKind, "dng", "exr", "radiance", "raw"]
+"""What a file is by its content; a picture is display-referred, or a TIFF of floats."""
 
 EMPTY_ROWS = 8
 """So many rows of nothing but zeros at the end of a mosaic are no part of a scene."""
 
-_PICTURES: Mapping[bytes, Kind] = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n\x1a\n": "png"}
-_OTHERS = {b"ftypheic": "HEIC", b"ftypmif1": "HEIF", b"ftypavif": "AVIF", b"JXL \r\n\x87\n": "JPEG XL"}
+_MAGICS: Mapping[bytes, Kind] = {
+    b"\xff\xd8\xff": "jpeg",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    b"II+\0": "tiff",
+    b"MM\0+": "tiff",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "jxl",
+    b"\x76\x2f\x31\x01": "exr",
+    b"#?RADIANCE": "radiance",
+    b"#?RGBE": "radiance",
+}
+_BRANDS: Mapping[bytes, Kind] = {
+    **dict.fromkeys((b"avif", b"avis"), "avif"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "heif"),
+}
+"""Brands of ISO base media files that hold pictures; AVIF files may name the general ones of HEIF too."""
 
 
-def read(path: str | Path, *, headerless: Headerless | None = None) -> Frame:
+def read(
+    path: str | Path,
+    *,
+    headerless: Headerless | None = None,
+    limits: Limits = DEFAULT,
+    sidecar: bool = True,
+    gain_map: Literal["ignore", "apply"] = "ignore",
+) -> Frame:
     """One image file as a frame in the state its content has, with its metadata.
 
-    RAW files give digital numbers of the sensor, pictures display-referred integers turned upright, EXR files
-    scene-referred floats. ``headerless`` describes mosaics without a header, and is used for such files only.
+    RAW files give digital numbers of the sensor, pictures display-referred pixels turned upright, EXR and Radiance
+    files scene-referred floats. ``headerless`` describes mosaics without a header, and is used for such files only.
+    Files that declare a larger image than ``limits`` allow are refused before anything is decoded. With ``sidecar``
+    the XMP file beside it is followed, see :mod:`restorekit.io.sidecar`. Pictures with a gain map give their standard
+    rendition; ``gain_map="apply"`` gives that for HDR displays of JPEG files, linear, 1.0 = standard white.
 
     Raises InputError, naming the file and the cure, for what is missing, empty, damaged, cut off or of another kind.
     """
     path = Path(path)
     head = _head(path)
     kind = _kind(path, head)
+    if kind is not None:
+        limits.check(path, kind)
+    frame = _decoded(path, head, kind, headerless, gain_map == "apply")
+    if not sidecar:
+        return frame
+    from restorekit.io.sidecar import applied
+
+    return applied(frame)
+
+
+def _decoded(path: Path, head: bytes, kind: Kind | None, headerless: Headerless | None, gain_map: bool) -> Frame:
+    """The frame that a file's own content gives."""
     if kind is None and headerless is not None:
         from restorekit.io.raw import read_headerless
 
@@ -58,15 +99,22 @@ def read(path: str | Path, *, headerless: Headerless | None = None) -> Frame:
         from restorekit.io.hdr import read_exr
 
         return read_exr(path)
+    if kind == "radiance":
+        from restorekit.io.radiance import read_radiance
+
+        return read_radiance(path)
     if kind is not None and kind != "raw":
         from restorekit.io.display import read_picture
 
-        return read_picture(path, kind)
+        return read_picture(path, kind, gain_map=gain_map)
     if kind == "raw" or (path.suffix.lower() in {*RAW_EXTENSIONS, ".bin"} and not _is_text(head)):
         from restorekit.io.raw import read_raw
 
         return _whole(read_raw(path))
-    raise InputError(f"{path}: is {_said(path, head)}; readable are RAW, DNG, JPEG, PNG, TIFF, WebP, BMP and EXR files")
+    raise InputError(
+        f"{path}: is {_said(path, head)}; readable are RAW, DNG, JPEG, PNG, TIFF, WebP, HEIC, AVIF, JPEG XL, GIF, BMP, "
+        "EXR and Radiance files"
+    )
 
 
 def _whole(frame: Frame) -> Frame:
@@ -90,7 +138,12 @@ def _whole(frame: Frame) -> Frame:
 
 
 def read_bracket(
-    paths: Sequence[str | Path], ev: Sequence[float] = (), *, headerless: Headerless | None = None
+    paths: Sequence[str | Path],
+    ev: Sequence[float] = (),
+    *,
+    headerless: Headerless | None = None,
+    limits: Limits = DEFAULT,
+    sidecar: bool = True,
 ) -> Bracket:
     """Files of one scene at different exposures as a bracket, darkest first.
 
@@ -102,7 +155,7 @@ def read_bracket(
 
     if not paths:
         raise InputError("a bracket needs at least two files, got none")
-    return Bracket.of([read(path, headerless=headerless) for path in paths], ev)
+    return Bracket.of([read(path, headerless=headerless, limits=limits, sidecar=sidecar) for path in paths], ev)
 
 
 def _head(path: Path) -> bytes:
@@ -120,15 +173,20 @@ def _kind(path: Path, head: bytes) -> Kind | None:
     """What a file is by its content; ``None`` where content does not tell."""
     from restorekit.io import containers
 
-    if head.startswith(b"BM") and path.suffix.lower() == ".bmp":
-        return "bmp"
-    for magic, kind in _PICTURES.items():
+    for short, name in ((b"BM", "bmp"), (b"\xff\x0a", "jxl")):
+        if head.startswith(short) and path.suffix.lower() == f".{name}":
+            return cast(Kind, name)
+    for magic, kind in _MAGICS.items():
         if head.startswith(magic):
             return kind
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
-    if head.startswith(b"\x76\x2f\x31\x01"):
-        return "exr"
+    if head[4:8] == b"ftyp":
+        end = min(int.from_bytes(head[:4], "big"), len(head))
+        brands = [head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))]
+        found = {_BRANDS[brand] for brand in brands if brand in _BRANDS}
+        if found:
+            return "avif" if "avif" in found else "heif"
     if containers.kind_of(head[:16]) is not None:
         return "raw"
     return _tiff_kind(path)
@@ -161,13 +219,8 @@ def _is_text(head: bytes) -> bool:
 
 def _said(path: Path, head: bytes) -> str:
     """What to call a file that cannot be read."""
-    for magic, name in _OTHERS.items():
-        if head[4:12] == magic:
-            return f"a {name} file, convert it to JPEG or TIFF"
     suffix = path.suffix.lower()
     named = f"no {suffix[1:].upper()} file" if suffix in READABLE else "no image file"
-    if head.startswith(b"#?"):
-        return "a Radiance picture, convert it to EXR"
     if _is_text(head):
         return f"{named} but text" if suffix in READABLE else "text"
     return f"{named}, its first bytes are {head[:4].hex(' ')}"
