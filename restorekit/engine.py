@@ -17,7 +17,7 @@ from restorekit.frame import Bracket, Frame
 from restorekit.io.formats import OutputSpec
 from restorekit.io.opcodes import parse
 from restorekit.pipeline import Pipeline, Step, fold, tap_index
-from restorekit.stage import BracketStage, run
+from restorekit.stage import BracketStage, Stage, run
 from restorekit.strips import Collector, Sink, run_chain, to_cpu
 
 T = TypeVar("T")
@@ -134,9 +134,15 @@ def plan(pipeline: Pipeline, image: Frame | Bracket) -> tuple[Step, ...]:
     if found.problems:
         raise InputError(f"{name}: does not fit pipeline {pipeline.name}: {found.problems[0][1]}")
     return tuple(
-        Step(step.id, step.stage.suited(replace(frames[0], state=state)))
+        Step(step.id, _suited(step.stage, [replace(frame, state=state) for frame in frames]))
         for step, state in zip(steps, found.states, strict=False)
     )
+
+
+def _suited(stage: Stage, frames: Sequence[Frame]) -> Stage:
+    """A stage as it runs on all frames: changed where that suits each of them alike, else as it is."""
+    first, *others = (stage.suited(frame) for frame in frames)
+    return first if all(other == first for other in others) else stage
 
 
 def _execute(

@@ -20,6 +20,12 @@ from restorekit.state import ImageState
 BayerPattern = Literal["RGGB", "BGGR", "GRBG", "GBRG"]
 
 
+LEFT_OUT = (
+    "corrections that the file asks for are left out; raw.lens_shading and lens.correct do them, before stages that "
+    "crop, turn or resize"
+)
+
+
 @dataclass(frozen=True)
 class Region:
     """Where a strip lies in its image: its first row, and the height of the whole."""
@@ -119,10 +125,16 @@ class Frame:
         return replace(strip, region=Region(here.top + start, here.full_height))
 
     def upright(self) -> Frame:
-        """This frame cropped and turned as its metadata still ask. Mosaics are left as they are."""
-        orientation, crop = self.metadata.orientation, self.metadata.crop
-        if (orientation == 1 and crop is None) or self.state.is_mosaic:
+        """This frame cropped and turned as its metadata still ask. Mosaics are left as they are.
+
+        Opcode lists that no stage has applied are dropped and noted: they fit the frame as the sensor gave it only.
+        """
+        orientation, crop, lists = self.metadata.orientation, self.metadata.crop, self.camera.opcode_lists
+        if (orientation == 1 and crop is None and not any(lists)) or self.state.is_mosaic:
             return self
+        if any(lists):
+            camera = replace(self.camera, opcode_lists=(b"", b"", b""))
+            return replace(self, camera=camera).with_note(LEFT_OUT).upright()
         top, left, bottom, right = crop or (0, 0, self.height, self.width)
         finished = self.planes(lambda plane: orient(plane[:, top:bottom, left:right], orientation))
         return replace(finished, metadata=replace(self.metadata, orientation=1, crop=None))

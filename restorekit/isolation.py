@@ -9,12 +9,10 @@ that take over a decoder.
 from __future__ import annotations
 
 import faulthandler
-import fcntl
 import importlib
 import io
 import os
 import pickle
-import resource
 import signal
 import struct
 import subprocess
@@ -47,6 +45,8 @@ class Isolation:
     ``timeout_s`` is the time for one file, ``memory_bytes`` what the child may allocate beyond what it has when it
     is ready (as far as the system enforces it: Linux does); what is available when it starts, if not given.
     ``preload`` names modules that it imports before, so that their time is not that of the first file.
+
+    Raises RestorekitError on Windows, whose processes do not take over open pipes.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class Isolation:
         memory_bytes: int | None = None,
         preload: Sequence[str] = ("restorekit.frame", "restorekit.io.read"),
     ) -> None:
+        if os.name != "posix":
+            raise RestorekitError("decoding in a child process works on Linux and macOS only; run without --isolate")
         self.timeout_s = timeout_s
         self.memory_bytes = memory_bytes
         self.preload = tuple(preload)
@@ -86,6 +88,7 @@ class Isolation:
                 child.send((function, arguments, keywords))
                 kind, value = child.receive()
         except (EOFError, OSError):
+            child.wait(_GRACE_S)  # for what it says by the way it ends
             self.close()
             if child.expired:
                 cure = "raise the limit with --decode-timeout if it is only slow"
@@ -94,6 +97,8 @@ class Isolation:
         except BaseException:
             self.close()  # an answer that nobody waits for any more would be taken for that of the next file
             raise
+        if child.expired:  # it was ended after its answer, and cannot take the next file
+            self.close()
         if kind == "result":
             result: T = value
             return result
@@ -114,7 +119,9 @@ class _Child:
         self._answers, answers = os.pipe()
         code = f"import sys; sys.path[:] = {sys.path!r}; from restorekit.isolation import _serve; "
         code += f"_serve({requests}, {answers}, {timeout_s + _GRACE_S!r}, {free!r}, {preload!r})"
-        with suppress(OSError, AttributeError):  # not all systems let a pipe grow
+        with suppress(ImportError, OSError, AttributeError):  # not all systems let a pipe grow
+            import fcntl
+
             fcntl.fcntl(answers, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         try:
             self._process = subprocess.Popen(
@@ -162,6 +169,11 @@ class _Child:
 
     def receive(self) -> Any:
         return _receive(self._in)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended, but not longer than this."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
 
     def kill(self) -> None:
         self._process.kill()
@@ -216,7 +228,9 @@ def _answer(function: Callable[..., object], arguments: tuple[Any, ...], keyword
 
 def _limit_memory(memory_bytes: int) -> None:
     """Limit what this process may allocate from now on; systems without such a limit have none."""
-    with suppress(OSError, ValueError):
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
         status = Path("/proc/self/status").read_text()
         used = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)

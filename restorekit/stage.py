@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
 
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 
-from restorekit.errors import StageError
+from restorekit.errors import InputError, StageError
 from restorekit.facts import Facts
 from restorekit.frame import Bracket, Frame
 from restorekit.state import ImageState
@@ -145,10 +146,11 @@ class Stage:
                 raise StageError(f"{frame.name}: {missing_fact(self.spec, fact)}")
 
 
+@parameters
 class Nothing(Stage):
     """A stage that leaves every frame as it is."""
 
-    spec = StageSpec(name="nothing", source="no change")
+    spec: ClassVar[StageSpec] = StageSpec(name="nothing", source="no change")
 
     def apply(self, frame: Frame) -> Frame:
         return frame
@@ -173,6 +175,17 @@ class BracketStage(Stage):
         if isinstance(result, Frame):
             return replace(result, state=emitted)
         return Bracket(tuple(replace(frame, state=emitted) for frame in result))
+
+
+def changed_at(path: Path, stage: Stage) -> int:
+    """When a file that a stage's parameter names was last changed, in ns: tells versions of it apart in caches.
+
+    Raises InputError for a file that is not there.
+    """
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise InputError(f"{path}: {stage.spec.name} cannot read it ({error.strerror}); check the path") from None
 
 
 def run(stage: Stage, frame: Frame) -> Frame:

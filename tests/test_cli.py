@@ -50,6 +50,15 @@ def test_run_makes_pictures_and_a_report(tmp_path: Path) -> None:
     assert again.returncode == 0 and "up to date" in again.stderr
 
 
+def test_a_report_that_cannot_be_written_stops_the_run_before_it_starts(tmp_path: Path) -> None:
+    source = photo(tmp_path / "in" / "a.png")
+    result = restorekit("run", "photo-resize", source, tmp_path / "out", "--report", tmp_path / "none" / "r.json")
+    assert result.returncode == 2 and "there is no folder" in result.stderr
+    assert not list((tmp_path / "out").glob("*.jpg"))
+    inside = restorekit("run", "photo-resize", source, tmp_path / "out", "--report", tmp_path / "out" / "r.json")
+    assert inside.returncode == 0, inside.stderr
+
+
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     photo(tmp_path / "in" / "a.png")
     result = restorekit("run", "photo-resize", tmp_path / "in", tmp_path / "out", "--dry-run")

@@ -48,6 +48,9 @@ def grow(_):
     while True:
         kept.append(np.ones(1 << 22))
 
+def leave(_):
+    raise SystemExit(3)
+
 def refuse(path):
     raise InputError(f"{path}: is no picture")
 
@@ -106,6 +109,43 @@ def test_runaway_memory_fails_one_file(decoders: ModuleType) -> None:
         with pytest.raises(InputError, match=r"b\.raw: needs more memory than decoding may take \(0\.3 GB\)"):
             isolation.call("b.raw", decoders.grow, 0)
         assert isolation.call("c.raw", decoders.good, 9)[0].sum() == 54
+
+
+def test_a_decoder_that_ends_the_program_fails_one_file(decoders: ModuleType) -> None:
+    with Isolation() as isolation:
+        with pytest.raises(InputError, match=r"a\.jpg: the decoder crashed on this file \(it ended\)"):
+            isolation.call("a.jpg", decoders.leave, "a.jpg")
+        assert isolation.call("b", decoders.good, 2)[0][0, 0] == 2
+
+
+def test_a_child_that_was_ended_after_its_answer_takes_no_file_with_it(
+    decoders: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Isolation(timeout_s=1) as isolation:
+        isolation.call("a", decoders.good, 1)
+        child = isolation._child
+        assert child is not None
+        receive = child.receive
+
+        def late() -> object:
+            answer = receive()
+            child._process.wait(10)
+            return answer
+
+        monkeypatch.setattr(child, "receive", late)
+        assert isolation.call("b", decoders.good, 2)[0][0, 0] == 2
+        assert child.expired
+        assert isolation.call("c", decoders.good, 3)[0][0, 0] == 3
+
+
+def test_systems_without_the_means_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys; sys.modules['fcntl'] = sys.modules['resource'] = None; import restorekit.runner as r; "
+    code += "from restorekit.report import peak_memory_mb; print(peak_memory_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("0.0", "")
+    monkeypatch.setattr("restorekit.isolation.os.name", "nt")
+    with pytest.raises(RestorekitError, match="Linux and macOS only; run without --isolate"):
+        Isolation()
 
 
 def test_errors_come_back_as_they_are(decoders: ModuleType) -> None:

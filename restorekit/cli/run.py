@@ -146,6 +146,8 @@ def run(
         fail_fast=fail_fast,
     )
     runner = Runner(pipe, plan, options)
+    if report is not None and not report.absolute().parent.is_dir():
+        raise RestorekitError(f"{report}: there is no folder {report.parent} for the report; create it first")
     if runner.removed_leftovers:
         typer.echo(f"removed {runner.removed_leftovers} unfinished files of an earlier run", err=True)
     result = _follow(runner)

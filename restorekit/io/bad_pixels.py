@@ -15,6 +15,18 @@ _OTHER = np.array((*_STRAIGHT, ((-2, -2), (2, 2)), ((-2, 2), (2, -2))))
 """Pairs ``[4,2,2]`` of photosites of the same colour on opposite sides of a green one, and of a red or blue one."""
 
 
+MOST_BAD = 0.05
+"""Share of the photosites beyond which a list is not one of defects."""
+
+CHUNK = 1 << 16
+"""Photosites that are estimated at a time."""
+
+
+def bad_share(mosaic: NDArray[Any], operation: FixBadPixelsConstant | FixBadPixelsList) -> float:
+    """The share of the photosites of a mosaic ``[H,W]`` that are bad."""
+    return float(_marked(mosaic, operation).mean())
+
+
 def repaired(
     mosaic: NDArray[Any], operation: FixBadPixelsConstant | FixBadPixelsList, green_parity: int
 ) -> NDArray[Any]:
@@ -36,7 +48,10 @@ def repaired(
         green = (y + x) % 2 == green_parity
         for chosen, pairs in ((green, _GREEN), (~green, _OTHER)):
             rows, columns = y[chosen], x[chosen]
-            values = _estimates(mended, bad, rows, columns, pairs)
+            parts = [slice(start, start + CHUNK) for start in range(0, len(rows), CHUNK)]
+            values = np.concatenate(
+                [np.empty(0), *(_estimates(mended, bad, rows[part], columns[part], pairs) for part in parts)]
+            )
             known = np.isfinite(values)
             mended[rows[known], columns[known]] = np.rint(values[known]) if mosaic.dtype.kind == "u" else values[known]
             bad[rows[known], columns[known]] = False

@@ -7,7 +7,7 @@ their last gains, and what lies below black is mapped as its mirror image. Unlik
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -186,17 +186,26 @@ _APPLY: dict[type[Operation], Callable[[Tensor, Any, Region], None]] = {
 }
 
 
-def lowest_gain(operations: Sequence[Operation]) -> float:
-    """The lowest factor, up to 1, by which maps and scales of rows and columns change any pixel.
+def lowest_clip_level(level: float, operations: Sequence[Operation]) -> float:
+    """The lowest value at which a pixel may be clipped after operations, when before them it was at ``level``.
 
-    Maps that share out the photosites of a mosaic among them count once.
+    Never above ``level``, since areas may leave pixels out. Gain maps that share out the photosites of a mosaic among
+    them count once.
     """
-    lowest = shared = 1.0
+    shared = 1.0
     for operation in operations:
         if isinstance(operation, GainMap) and operation.area.row_pitch * operation.area.column_pitch > 1:
             shared = min(shared, float(operation.gains.min()))
-        elif isinstance(operation, GainMap):
-            lowest *= min(1.0, float(operation.gains.min()))
-        elif isinstance(operation, ScalePerRow | ScalePerColumn):
-            lowest *= min(1.0, float(operation.numbers.min(initial=1)))
-    return lowest * shared
+        elif isinstance(operation, DeltaPerRow | DeltaPerColumn):
+            level += float(operation.numbers.min(initial=0))
+        elif isinstance(operation, GainMap | ScalePerRow | ScalePerColumn):
+            gains = operation.gains if isinstance(operation, GainMap) else operation.numbers
+            level *= float(gains.min(initial=1))
+        elif isinstance(operation, FixVignetteRadial):
+            squared = np.linspace(0.0, 1.0, 257)
+            level *= float(np.polynomial.polynomial.polyval(squared, (1.0, *operation.coefficients)).min())
+        elif isinstance(operation, MapPolynomial | MapTable):
+            mapped = torch.full((1, 1, 1), level)
+            correct(mapped, (replace(operation, area=Area()),), Region(0, 1))
+            level = min(level, float(mapped))
+    return level * shared

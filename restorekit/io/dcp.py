@@ -77,4 +77,7 @@ def _directory(file: BinaryIO, offset: int) -> Directory:
     if not order or data[2:4] != struct.pack(order + "H", MAGIC):
         raise TiffError("it does not begin as one")
     plain = data[:2] + struct.pack(order + "H", 42) + data[4:]
-    return read_directories(io.BytesIO(plain))[0]
+    found = read_directories(io.BytesIO(plain))
+    if not found:
+        raise TiffError("it has no directory")
+    return found[0]

@@ -7,7 +7,7 @@ tags tell them. Nothing of it goes through another RAW decoder, so that no level
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -65,9 +65,10 @@ def read_dng(path: Path) -> Frame:
         profile = dcp.as_shot(file, main)
         exif = metadata.raw_exif(file)
         stored = stored_values(path, file, raw)
-    camera = _camera(path, main, raw, profile, channels=1 if stored.ndim == 2 else stored.shape[2])
     area = _area(path, raw, stored.shape[:2])
     top, left, bottom, right = area
+    channels = 1 if stored.ndim == 2 else stored.shape[2]
+    camera = _camera(path, main, raw, profile, (channels, bottom - top, right - left))
     lists = dng_opcodes.opcode_lists(raw)
     green_parity = (top + left + (camera.cfa[0][0] != "G")) % 2 if len(camera.cfa) == 2 else None
     stored, notes = dng_opcodes.corrected(stored, lists.first, green_parity)
@@ -98,7 +99,7 @@ def read_dng(path: Path) -> Frame:
         ),
         source=path,
     )
-    for note in (*lists.notes, *notes, *more, *_scale_notes(raw), *dng_color.notes(profile, main, raw)):
+    for note in (*lists.notes, *notes, *more, *_notes(main, raw), *dng_color.notes(profile, main, raw)):
         frame = frame.with_note(f"{path.name}: {note}")
     return frame
 
@@ -144,7 +145,8 @@ def _crop(raw: Directory, height: int, width: int, trims: Sequence[Rectangle]) -
     valid = len(user) == 4 and 0 <= user[0] < user[2] <= 1 and 0 <= user[1] < user[3] <= 1
     shares = user if valid else (0.0, 0.0, 1.0, 1.0)
     edges = [start + share * size for share, start, size in zip(shares, (y, x) * 2, (h, w) * 2, strict=True)]
-    crop = _common((0, 0, height, width), tuple(round(edge) for edge in edges))
+    inside = [max(0.0, min(edge, limit)) for edge, limit in zip(edges, (height, width) * 2, strict=True)]
+    crop = _common((0, 0, height, width), tuple(round(edge) for edge in inside))
     for trim in trims:
         crop = _common(crop, trim)
     return None if crop == (0, 0, height, width) else crop
@@ -161,17 +163,25 @@ def _common(one: Rectangle, other: tuple[int, ...]) -> Rectangle:
     return (top, left, bottom, right) if top < bottom and left < right else one
 
 
-def _scale_notes(raw: Directory) -> tuple[str, ...]:
-    """What DefaultScale asks for, which is not done."""
+def _notes(main: Directory, raw: Directory) -> Iterator[str]:
+    """What tags of the picture ask for and is not done, or say and is not believed."""
     scale = finite(raw.numbers(DEFAULT_SCALE))
-    if len(scale) != 2 or scale == (1, 1):
-        return ()
-    return (f"its pixels are to be scaled by {scale[0]:g} x {scale[1]:g} (DefaultScale); not resampled",)
+    if len(scale) == 2 and scale != (1, 1):
+        yield f"its pixels are to be scaled by {scale[0]:g} x {scale[1]:g} (DefaultScale); not resampled"
+    if not _noise_profile(main, raw) and (NOISE_PROFILE in raw.fields or NOISE_PROFILE in main.fields):
+        yield "its NoiseProfile is damaged and left out"
+
+
+def _noise_profile(main: Directory, raw: Directory) -> tuple[tuple[float, float], ...]:
+    """Scale and offset of the noise variance for one plane or each; empty where it is missing or damaged."""
+    numbers = raw.numbers(NOISE_PROFILE) or main.numbers(NOISE_PROFILE)
+    pairs = tuple(zip(numbers[::2], numbers[1::2], strict=False))
+    return pairs if all(math.isfinite(a) and math.isfinite(b) and a >= 0 for a, b in pairs) else ()
 
 
 def _linearized(stored: NDArray[Any], raw: Directory) -> NDArray[Any]:
     """Values after the LinearizationTable; those beyond its end take its last entry."""
-    table = np.asarray(raw.integers(LINEARIZATION_TABLE), np.uint16)
+    table = np.asarray(raw.numbers(LINEARIZATION_TABLE)).clip(0, 65535).astype(np.uint16)
     if table.size == 0 or stored.dtype.kind != "u":
         return stored
     full = np.full(np.iinfo(stored.dtype).max + 1, table[-1], np.uint16)
@@ -179,22 +189,29 @@ def _linearized(stored: NDArray[Any], raw: Directory) -> NDArray[Any]:
     return np.take(full, stored)
 
 
-def _camera(path: Path, main: Directory, raw: Directory, profile: Directory, channels: int) -> Camera:
+def _camera(path: Path, main: Directory, raw: Directory, profile: Directory, shape: tuple[int, int, int]) -> Camera:
+    """What the tags say of the camera, for pixels ``[C,H,W]`` of the active area."""
+    channels, height, width = shape
     bits = raw.integer(BITS, 16)
     floating = raw.integer(339, 1) == 3
-    repeat = raw.integers(BLACK_REPEAT) or (1, 1)
     black = raw.numbers(BLACK_LEVEL) or (0.0,)
-    cells = repeat[0] * repeat[1] * channels
+    repeat = raw.integers(BLACK_REPEAT) or (1, 1)
+    if len(repeat) != 2 or repeat[0] * repeat[1] * channels != len(black):
+        if len(black) not in (1, channels):
+            raise InputError(f"{path}: has {len(black)} black levels for {repeat} photosites; the file is damaged")
+        repeat = 1, 1
     white = raw.numbers(WHITE_LEVEL) or (1.0 if floating else float(2**bits - 1),)
     deltas = [np.asarray(raw.numbers(tag), np.float32) for tag in (BLACK_DELTA_V, BLACK_DELTA_H)]
     balance = finite(main.numbers(ANALOG_BALANCE))
-    noise = raw.numbers(NOISE_PROFILE) or main.numbers(NOISE_PROFILE)
+    for delta, lines in zip(deltas, (height, width), strict=True):
+        if delta.size not in (0, lines) or not np.isfinite(delta).all():
+            raise InputError(f"{path}: its black levels of rows or columns do not fit the image; the file is damaged")
     exposure_ev = main.numbers(BASELINE_EXPOSURE)
     camera = Camera(
         make=main.text(metadata.MAKE),
         model=main.text(metadata.MODEL) or main.text(UNIQUE_MODEL),
         cfa=_pattern(path, raw) if raw.integer(PHOTOMETRIC, 0) == CFA else (),
-        black=np.resize(np.asarray(black, np.float32), cells).reshape(repeat[0], repeat[1], channels),
+        black=np.resize(np.asarray(black, np.float32), (repeat[0], repeat[1], channels)),
         white=np.resize(np.asarray(white, np.float32), channels),
         black_rows=deltas[0] if deltas[0].any() else None,
         black_columns=deltas[1] if deltas[1].any() else None,
@@ -202,7 +219,7 @@ def _camera(path: Path, main: Directory, raw: Directory, profile: Directory, cha
         analog_balance=(balance[0], balance[1], balance[2]) if len(balance) == 3 else (1.0, 1.0, 1.0),
         baseline_exposure_ev=exposure_ev[0] if exposure_ev and math.isfinite(exposure_ev[0]) else 0.0,
         baseline_sharpness=dng_color.baseline_sharpness(main),
-        noise_profile=tuple(zip(noise[::2], noise[1::2], strict=False)),
+        noise_profile=_noise_profile(main, raw),
         profile=dng_color.camera_profile(profile),
     )
     if not (camera.white is not None and camera.black is not None and (camera.white > camera.black.max((0, 1))).all()):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from restorekit.facts import Camera
 from restorekit.frame import Region
-from restorekit.io.bad_pixels import repaired
+from restorekit.io.bad_pixels import MOST_BAD, bad_share, repaired
 from restorekit.io.corrections import correct, is_correction
 from restorekit.io.opcodes import (
     OPCODE_LISTS,
@@ -68,17 +68,22 @@ def corrected(
     ``green_parity`` is that of row plus column of the green photosites of a Bayer mosaic, ``None`` for other images.
     """
     left: list[Operation] = []
+    notes: list[str] = []
     for operation in operations:
         if isinstance(operation, FixBadPixelsConstant | FixBadPixelsList):
             if green_parity is None:
                 left.append(operation)
+            elif bad_share(stored, operation) > MOST_BAD:
+                notes.append(_missing([operation], f"of more than {MOST_BAD:.0%} of all photosites"))
             else:
                 stored = repaired(stored, operation, green_parity)
         elif is_correction(operation):
             stored = _with_values(stored, operation)
         elif not isinstance(operation, TrimBounds | Unknown):
             left.append(operation)
-    return stored, (_missing(left, "not for this kind of image"),) if left else ()
+    if left:
+        notes.append(_missing(left, "not for this kind of image"))
+    return stored, tuple(notes)
 
 
 def _with_values(stored: NDArray[Any], operation: Operation) -> NDArray[Any]:

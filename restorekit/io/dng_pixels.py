@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -22,6 +23,12 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong
 
 JPEG_XL = 52546
 BITS, WHITE_LEVEL = 258, 50717
+_DAMAGE = (
+    *(ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, StopIteration, TypeError, ValueError),
+    *(struct.error, zlib.error),
+)
+"""What decoders raise for damaged data."""
+
 SUB_TILE_BLOCK, ROW_INTERLEAVE, COLUMN_INTERLEAVE = 50974, 50975, 52547
 
 
@@ -34,6 +41,11 @@ def stored_values(path: Path, file: BinaryIO, raw: Directory) -> NDArray[Any]:
     Raises InputError for what cannot be decoded.
     """
     stored = _decoded(path, file, raw)
+    if stored.dtype not in (np.uint8, np.uint16, np.float16, np.float32):
+        raise InputError(
+            f"{path}: stores numbers of type {stored.dtype}, supported are integers of up to 16 bits and floats of up "
+            "to 32; convert it with a DNG converter"
+        )
     if raw.integers(SUB_TILE_BLOCK) not in ((), (1, 1)):
         raise InputError(f"{path}: stores its tiles in blocks, which is not supported; convert it with a DNG converter")
     if stored.ndim not in (2, 3) or (stored.ndim == 3 and stored.shape[2] != 3):
@@ -62,7 +74,7 @@ def _decoded(path: Path, file: BinaryIO, raw: Directory) -> NDArray[Any]:
             if page.compression == JPEG_XL and array.dtype == np.uint16:
                 file.seek(page.dataoffsets[0])
                 array = _of_levels(array, file.read(page.databytecounts[0]), raw)
-    except (ValueError, RuntimeError, OSError, KeyError, StopIteration, zlib.error) as error:
+    except _DAMAGE as error:
         raise InputError(
             f"{path}: its RAW image cannot be decoded ({_first_line(error)}); it is damaged or of an unknown kind"
         ) from error

@@ -51,7 +51,7 @@ from restorekit.io.dng_color import (
     PROFILE_NAME,
     TONE_CURVE,
 )
-from restorekit.io.opcodes import OPCODE_LISTS
+from restorekit.io.opcodes import OPCODE_LISTS, parse
 from restorekit.io.tiff import (
     ASCII,
     BYTE,
@@ -68,12 +68,15 @@ from restorekit.io.tiff import (
 )
 from restorekit.io.write import SOFTWARE, replacing
 
+BACKWARD_VERSION = 50707
+"""The oldest version of the specification by which a reader develops the file as it is meant."""
+
 ENCODINGS = ("linear", "srgb")
 
 
 def write_dng(path: Path, frame: Frame, *, software: str = SOFTWARE) -> None:
     """Write a sensor-referred Bayer mosaic of 16-bit digital numbers as an uncompressed DNG 1.4, or 1.6 where its
-    calibrations need that (three of them, or lights that EXIF has no name for).
+    calibrations (three of them, or lights that EXIF has no name for) or its opcodes need that.
 
     Camera with its profile, exposure, EXIF, orientation, pending crop and opcode lists go with it;
     :func:`restorekit.io.dng.read_dng` gives them back. ``software`` is the name of the program that the file tells.
@@ -103,7 +106,9 @@ def _fields(frame: Frame, software: str) -> Tree:
     black = np.zeros((1, 1, 1), np.float32) if camera.black is None else camera.black
     white = 65535.0 if camera.white is None else float(camera.white[0])
     noise = [value for pair in camera.noise_profile for value in pair]
+    mandatory = [operation for data in camera.opcode_lists for operation in parse(data) if not operation.optional]
     new = len(camera.calibrations) > 2 or any(_light_code(c.temperature_k) is None for c in camera.calibrations)
+    oldest = max([(1, 6, 0, 0) if new else (1, 2, 0, 0), *(operation.version for operation in mandatory)])
     tree = metadata.output_exif(
         frame.metadata.exif, width=frame.width, height=frame.height, software=software, order="<"
     )
@@ -124,8 +129,8 @@ def _fields(frame: Frame, software: str) -> Tree:
         CFA_PATTERN: Field.of(BYTE, ["RGB".index(color) for color in "".join(camera.cfa)]),
         CFA_PLANE_COLOR: Field.of(BYTE, (0, 1, 2)),
         CFA_LAYOUT: Field.of(SHORT, (1,)),
-        DNG_VERSION: Field.of(BYTE, (1, 6, 0, 0) if new else (1, 4, 0, 0)),
-        50707: Field.of(BYTE, (1, 6, 0, 0) if new else (1, 2, 0, 0)),
+        DNG_VERSION: Field.of(BYTE, max((1, 6, 0, 0) if new else (1, 4, 0, 0), oldest)),
+        BACKWARD_VERSION: Field.of(BYTE, oldest),
         UNIQUE_MODEL: Field.of(ASCII, camera.name),
         BLACK_REPEAT: Field.of(SHORT, black.shape[:2]),
         BLACK_LEVEL: Field.of(RATIONAL, black.reshape(-1).tolist()),

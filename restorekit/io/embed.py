@@ -1,8 +1,9 @@
 """Metadata put into encoded JPEG, PNG, WebP and JPEG XL files, as their segments, chunks and boxes.
 
 JPEG: ITU-T T.81, Exif 3.0 (APP1), ICC.1 annex B (APP2), XMP part 3 (APP1, with extended packets; APP13 with the image
-resource of IPTC-IIM).
-PNG: W3C PNG 3 (iCCP, cICP, eXIf, iTXt). WebP: RFC 9649. JPEG XL: ISO/IEC 18181-2.
+resource of IPTC-IIM). Its JFIF header and PNG's pHYs chunk repeat the resolution in print of the EXIF block, since many
+programs look nowhere else.
+PNG: W3C PNG 3 (iCCP, cICP, pHYs, eXIf, iTXt). WebP: RFC 9649. JPEG XL: ISO/IEC 18181-2.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from restorekit.io.embedded import (
     XMP_MARK,
     Embedded,
 )
+from restorekit.io.exif_size import pixels_per_inch
+from restorekit.io.metadata import exif_fields
 from restorekit.io.png_write import chunk
 
 _LARGEST_SEGMENT = 65533
 EXIF_LIMIT = _LARGEST_SEGMENT - len(EXIF_MARK)
 """Bytes of an EXIF block that fit into a JPEG file."""
 
+_LARGEST_INT = (1 << 31) - 1
+_JFIF = b"\xff\xe0\0\x10JFIF\0"
 _IPTC = PHOTOSHOP_MARK + b"8BIM\x04\x04\0\0"
 _WRAPPER = re.compile(rb"<\?xpacket[^>]*\?>")
 _EXTENDED = (
@@ -44,7 +49,11 @@ def into_jpeg(data: bytes, embedded: Embedded) -> Iterator[bytes]:
 
     XMP packets of more than a segment are extended ones. Other blocks that do not fit into a segment are left out.
     """
-    start = 2 + (2 + struct.unpack_from(">H", data, 4)[0] if data[2:4] == b"\xff\xe0" else 0)
+    header = data[2:11] == _JFIF
+    start = 2 + (2 + struct.unpack_from(">H", data, 4)[0] if header else 0)
+    density = pixels_per_inch(exif_fields(embedded.exif)[0].fields)
+    if header and density:
+        data = data[:13] + struct.pack(">B2H", 1, *(min(max(1, round(value)), 65535) for value in density)) + data[18:]
     yield data[:start]
     if embedded.exif and len(embedded.exif) <= EXIF_LIMIT:
         yield _segment(0xE1, EXIF_MARK + embedded.exif)
@@ -68,6 +77,8 @@ def png_chunks(embedded: Embedded, *, srgb: bool = False) -> Iterator[bytes]:
         yield chunk(b"iCCP", b"ICC\0\0" + zlib.compress(embedded.icc, 9))
     elif srgb:
         yield chunk(b"sRGB", b"\0")
+    if density := pixels_per_inch(exif_fields(embedded.exif)[0].fields):
+        yield chunk(b"pHYs", struct.pack(">2IB", *(min(round(value / 0.0254), _LARGEST_INT) for value in density), 1))
     if embedded.exif:
         yield chunk(b"eXIf", embedded.exif)
     if embedded.xmp:

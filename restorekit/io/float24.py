@@ -28,13 +28,14 @@ def is_predicted_float24(directory: Directory) -> bool:
 def read_float24(file: BinaryIO, directory: Directory) -> NDArray[np.float32]:
     """The values ``[H,W]`` or ``[H,W,C]`` of a directory for which the above holds.
 
-    Raises ValueError or zlib.error for data that are damaged.
+    Of each tile no more is unpacked than it holds. Raises ValueError or zlib.error for data that are damaged.
     """
     height, width, channels = directory.integer(257, 0), directory.integer(256, 0), directory.integer(277, 1)
     distance = DISTANCES[directory.integer(PREDICTOR, 1)]
     image = np.empty((height, width, channels), np.float32)
     for top, left, rows, columns, data in _pieces(file, directory, height, width):
-        piece = _decoded(zlib.decompress(data), rows, columns, channels, distance)
+        unpacked = zlib.decompressobj().decompress(data, 3 * rows * columns * channels)
+        piece = _decoded(unpacked, rows, columns, channels, distance)
         target = image[top : top + rows, left : left + columns]
         target[...] = piece[: target.shape[0], : target.shape[1]]
     return image[..., 0] if channels == 1 else image

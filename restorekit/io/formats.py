@@ -52,7 +52,8 @@ class OutputFormat:
     ``compressions``, the usual first; and the values of the axes of an ImageState that it can say of its pixels.
     ``depths`` are the bits that a transfer function or a reference needs, where not all will do. ``alpha`` tells
     whether it holds transparency, ``metadata`` which blocks of ``facts.Metadata`` beside the colour space; blocks of
-    more than ``block_bytes`` do not fit. ``largest_px`` is the longest side.
+    more than ``block_bytes`` do not fit. ``largest_px`` is the longest side and ``most_pixels`` width times height that
+    the usual decoders take, where that is less than the format could hold.
     """
 
     extensions: tuple[str, ...]
@@ -66,6 +67,7 @@ class OutputFormat:
     metadata: tuple[str, ...] = ("exif", "xmp")
     block_bytes: int = 1 << 30
     largest_px: int = (1 << 31) - 1
+    most_pixels: int = 1 << 62
 
     @property
     def default_bits(self) -> int:
@@ -82,7 +84,7 @@ FORMATS: Mapping[str, OutputFormat] = {
         alpha=False,
         metadata=("exif", "xmp", "iptc"),
         block_bytes=65000,
-        largest_px=65535,
+        largest_px=65500,  # libjpeg's
     ),
     "png": OutputFormat(
         (".png",),
@@ -111,7 +113,7 @@ FORMATS: Mapping[str, OutputFormat] = {
         metadata=(),
     ),
     "webp": OutputFormat(
-        (".webp",), (8,), ("display",), _ENCODED, compressions=("lossy", "lossless"), largest_px=16383
+        (".webp",), (8,), ("display",), _ENCODED, compressions=("lossy", "lossless"), largest_px=16382
     ),
     "avif": OutputFormat(
         (".avif",),
@@ -120,7 +122,8 @@ FORMATS: Mapping[str, OutputFormat] = {
         (*_ENCODED, *_HDR),
         depths=dict.fromkeys(_HDR, (10, 12)),
         compressions=("lossy", "lossless"),
-        largest_px=65536,
+        largest_px=32768,  # libavif's, as is the next
+        most_pixels=1 << 28,
     ),
     "jxl": OutputFormat(
         (".jxl",),

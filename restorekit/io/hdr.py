@@ -32,7 +32,8 @@ _TOLERANCE = 0.002
 def read_exr(path: Path) -> Frame:
     """An OpenEXR image as a scene-referred linear frame of its own float type; infinities and NaN stay, with a note.
 
-    RGB, gray (Y) and luminance/chroma (Y, RY, BY) images are read; alpha (A) goes along. Primaries are those of
+    RGB, gray (Y) and luminance/chroma (Y, RY, BY) images are read; alpha (A) goes along, and the colours that OpenEXR
+    has multiplied with it are divided by it (what glows where it is 0 stays). Primaries are those of
     the ``chromaticities`` attribute, Rec. 709 where there is none (the default of OpenEXR) or, with a note, where
     they are of no known space. Of files with several parts the first is taken.
 
@@ -53,13 +54,18 @@ def read_exr(path: Path) -> Frame:
     if several:
         notes.append("has several parts, only the first is read")
     pixels = _pixels(planes, primaries)
+    alpha = (
+        planes["A"][None] if pixels is not None and "A" in planes and planes["A"].shape == pixels.shape[1:] else None
+    )
     if pixels is None:
         raise InputError(f"{path}: has the channels {', '.join(sorted(planes))}; only R G B, Y and Y RY BY can be read")
     notes += _not_finite(pixels)
+    if alpha is not None:
+        pixels = _straight(pixels, alpha)
     frame = Frame(
         torch.from_numpy(pixels),
         ImageState("rgb" if pixels.shape[0] == 3 else "gray", "scene", "linear", primaries),
-        alpha=torch.from_numpy(planes["A"][None]) if "A" in planes and planes["A"].shape == pixels.shape[1:] else None,
+        alpha=None if alpha is None else torch.from_numpy(alpha),
         exposure=Exposure(*(_positive(header.get(name)) for name in ("expTime", "aperture", "isoSpeed"))),
         metadata=Metadata(color=(primaries, "linear")),
         source=path,
@@ -72,6 +78,7 @@ def read_exr(path: Path) -> Frame:
 def write_exr(path: Path, frame: Frame, *, compression: str, software: str) -> None:
     """Write a linear frame of float16 or float32 pixels; the path is overwritten.
 
+    Colours are multiplied with alpha where there is one, as OpenEXR asks; half floats are rounded once more by that.
     Attributes: ``chromaticities`` of the primaries, exposure, capture date, place, camera, lens and owner.
 
     Raises RuntimeError or OSError where OpenEXR cannot write.
@@ -79,9 +86,12 @@ def write_exr(path: Path, frame: Frame, *, compression: str, software: str) -> N
     import OpenEXR
 
     pixels = np.ascontiguousarray(frame.pixels.permute(1, 2, 0).numpy())
+    alpha = None if frame.alpha is None else to_float(frame.alpha)[0].numpy()
+    if alpha is not None:
+        pixels = _associated(pixels, alpha)
     channels = {"RGB": pixels} if pixels.shape[2] == 3 else {"Y": pixels[..., 0]}
-    if frame.alpha is not None:
-        channels["A"] = np.ascontiguousarray(to_float(frame.alpha)[0].numpy().astype(pixels.dtype))
+    if alpha is not None:
+        channels["A"] = np.ascontiguousarray(alpha.astype(pixels.dtype))
     header: dict[str, Any] = {
         "compression": getattr(OpenEXR, {"none": "NO"}.get(compression, compression.upper()) + "_COMPRESSION"),
         "type": OpenEXR.scanlineimage,
@@ -107,6 +117,24 @@ def _pixels(planes: Mapping[str, Plane], primaries: Primaries) -> Plane | None:
     r, b = (ry + 1) * luma, (by + 1) * luma
     g = (luma - r * np.float32(red) - b * np.float32(blue)) / np.float32(weights[1])
     return np.stack([r, g, b]).astype(np.float32)
+
+
+def _straight(pixels: Plane, alpha: Plane) -> Plane:
+    """``[C,H,W]`` divided by alpha ``[1,H,W]``, in the same type, where that lies between 0 and 1."""
+    cover = alpha.astype(np.float32)
+    usable = (cover > 0) & (cover < 1)
+    if not usable.any():
+        return pixels
+    divided = np.divide(pixels, cover, out=pixels.astype(np.float32), where=usable)
+    most = np.float32(np.finfo(pixels.dtype).max)
+    return np.where(np.isfinite(pixels), np.clip(divided, -most, most), pixels).astype(pixels.dtype)
+
+
+def _associated(pixels: Plane, alpha: Plane) -> Plane:
+    """``[H,W,C]`` multiplied with alpha ``[H,W]``, in the same type; hidden colours become 0, or they would glow."""
+    cover = np.minimum(alpha.astype(np.float32), 1)[..., None]
+    shown = np.multiply(pixels, cover, out=np.zeros(pixels.shape, np.float32), where=cover > 0)
+    return shown.astype(pixels.dtype)
 
 
 def _not_finite(pixels: Plane) -> list[str]:

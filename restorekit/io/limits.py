@@ -115,8 +115,8 @@ def _machine_memory() -> int | None:
         with open("/proc/meminfo", encoding="ascii") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
-        names = ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES")
-        known = next((name for name in names if name in os.sysconf_names), None)
+        names = ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES")  # Windows has no table of such names
+        known = next((name for name in names if name in getattr(os, "sysconf_names", ())), None)
         return None if known is None else os.sysconf(known) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -10,6 +10,7 @@ import io
 import struct
 from dataclasses import dataclass
 
+from restorekit.io.embedded import jpeg_end
 from restorekit.io.tiff import Directory, Order, TiffError, read_directory
 
 
@@ -34,6 +35,7 @@ _FORMS = (
     _Form(b"PENTAX \0", 0, 8, 10),
     _Form(b"FUJIFILM", 0, None, 8, points=True),
 )
+_JPEG_START, _FIRST_MARKERS = b"\xff\xd8\xff", (b"\xdb", b"\xe0", b"\xe1", b"\xc0", b"\xc4")
 _NIKON_PREVIEW, _JPEG_OFFSET, _JPEG_SIZE = 17, 513, 514
 
 
@@ -54,6 +56,18 @@ def is_self_contained(note: bytes) -> bool:
         return form is not _NIKON or all(_holds_preview(own, place, order) for place in found.integers(_NIKON_PREVIEW))
     except (struct.error, TiffError):
         return False
+
+
+def without_previews(note: bytes) -> bytes:
+    """A maker note of the same length whose JPEG pictures, small ones of the picture as it was, are zeros.
+
+    Olympus, Minolta and others keep them there.
+    """
+    at = -1
+    while (at := note.find(_JPEG_START, at + 1)) >= 0:
+        length = jpeg_end(note[at:]) if note[at + 3 : at + 4] in _FIRST_MARKERS else 0
+        note = note[:at] + bytes(length) + note[at + length :]
+    return note
 
 
 def _holds_preview(own: bytes, place: int, order: Order) -> bool:

@@ -11,16 +11,19 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from restorekit.errors import InputError
 from restorekit.facts import Exposure
-from restorekit.io.maker_note import is_self_contained
+from restorekit.io import exif_size
+from restorekit.io.exif_size import PIXEL_X as PIXEL_X
+from restorekit.io.exif_size import PIXEL_Y as PIXEL_Y
+from restorekit.io.maker_note import is_self_contained, without_previews
 from restorekit.io.tiff import (
     ASCII,
-    LONG,
     SHORT,
     UNDEFINED,
     Directory,
@@ -42,7 +45,7 @@ OFFSET, OFFSET_ORIGINAL, OFFSET_DIGITIZED = 36880, 36881, 36882
 SUBSEC, SUBSEC_ORIGINAL, SUBSEC_DIGITIZED = 37520, 37521, 37522
 RATING, RATING_PERCENT = 18246, 18249
 SHUTTER_SPEED_VALUE, APERTURE_VALUE, ISO_SPEED, RECOMMENDED_INDEX = 37377, 37378, 34867, 34866
-COLOR_SPACE, PIXEL_X, PIXEL_Y = 40961, 40962, 40963
+COLOR_SPACE = 40961
 
 _IMAGE_TAGS = frozenset((270, MAKE, MODEL, ORIENTATION, 282, 283, 296, SOFTWARE, DATE_TIME, ARTIST, 316, 18246, 18249,
                          33432, *range(40091, 40096)))  # fmt: skip
@@ -52,7 +55,10 @@ _PHOTO_TAGS = frozenset((EXPOSURE_TIME, F_NUMBER, 34850, 34852, ISO, *range(3486
                          *range(37520, 37523), *range(40960, 40964), *range(41483, 42081)))  # fmt: skip
 """Tags that Exif has in a directory of its own; TIFF/EP files (Kodak) hold them in the first one."""
 
-EXIF_VERSION, _PADDING = 36864, 59932
+EXIF_VERSION, _COMPRESSED_BITS, _PADDING = 36864, 37122, 59932
+_OF_FILE = (_COMPRESSED_BITS, _PADDING, INTEROP_IFD)
+"""Fields of the Exif directory that described how the old file was stored."""
+
 _HEADER_BYTES = 1 << 18
 _PICTURE_MAGICS: Mapping[Literal["jpeg", "png", "webp"], bytes] = {
     "jpeg": b"\xff\xd8\xff",
@@ -83,6 +89,7 @@ def output_exif(
 ) -> Tree:
     """The fields to write with a picture: those of the block, with its size, colour space and the program's name.
 
+    What held for another size is left out, and so is a resolution (in print) that is not complete.
     ``order`` converts to a byte order; a maker note that is not whole in itself is then lost if its order differs.
     """
     found = _parse(io.BytesIO(block), in_place=True)
@@ -92,10 +99,10 @@ def output_exif(
     if order != source:
         tree = _converted(tree, order)
     tree[SOFTWARE] = Field.of(ASCII, software, order)
+    exif_size.require_resolution(tree)
     photo = tree.get(EXIF_IFD)
     if isinstance(photo, dict):
-        photo[PIXEL_X] = Field.of(LONG, (width,), order)
-        photo[PIXEL_Y] = Field.of(LONG, (height,), order)
+        exif_size.resize(photo, width, height, order)
         photo[COLOR_SPACE] = Field.of(SHORT, (1 if srgb else 65535,), order)
         photo.pop(INTEROP_IFD, None)
     return tree
@@ -295,6 +302,9 @@ def _compact(file: BinaryIO, orientation: int | None, *, in_place: bool) -> byte
         return b""
     order, tree = found
     if orientation is not None:
+        before, photo = tree.get(ORIENTATION), tree.get(EXIF_IFD)
+        if isinstance(photo, dict) and isinstance(before, Field) and before.numbers not in ((), (1,), (orientation,)):
+            exif_size.turn(photo)
         tree[ORIENTATION] = Field.of(SHORT, (orientation,), order)
     return exif_bytes(tree)
 
@@ -318,8 +328,10 @@ def _parse(file: BinaryIO, *, in_place: bool) -> tuple[Order, Tree] | None:
         return None
     tree: Tree = {tag: item for tag, item in _trimmed(image).items() if tag in _IMAGE_TAGS}
     note = photo.pop(MAKER_NOTE, None)
-    details: Tree = {tag: item for tag, item in _trimmed(photo).items() if tag not in (_PADDING, INTEROP_IFD)}
+    details: Tree = {tag: item for tag, item in _trimmed(photo).items() if tag not in _OF_FILE}
     safe = MAKER_NOTE_SAFETY in image and image[MAKER_NOTE_SAFETY].numbers == (1,)
+    if note is not None:
+        note = replace(note, data=without_previews(note.data))
     if note is not None and in_place:
         details[MAKER_NOTE] = note
     elif note is not None and (safe or is_self_contained(note.data)):

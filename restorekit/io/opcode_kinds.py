@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from restorekit.errors import InputError
 
 Version = tuple[int, int, int, int]
+
+MOST_POINTS, MOST_PLANES, LARGEST = 1024, 4, 1e30
+"""Points along a side of a gain map, its colours, and any parameter: more is damage, and would take all memory."""
 
 
 class OpcodeError(InputError):
@@ -94,43 +97,34 @@ class Area:
 
 
 @dataclass(frozen=True)
-class WarpRectilinear(Operation):
-    """Distortion and lateral colour of a rectilinear lens.
+class _Warp(Operation):
+    """A tuple of coefficients for all colours, or one for each; the optical centre as fractions of width and height."""
 
-    ``planes`` one tuple ``(kr0, kr1, kr2, kr3, kt0, kt1)`` for all colours, or one for each; the optical centre as
-    fractions of the image's width and height.
-    """
+    terms: ClassVar[int]
 
-    code = 1
     planes: tuple[tuple[float, ...], ...]
     center_x: float = 0.5
     center_y: float = 0.5
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        planes, (x, y) = _planes(data, 6)
+        planes, (x, y) = _planes(data, cls.terms)
         return cls(planes, x, y)
 
     def parameters(self) -> bytes:
         return _packed_planes(self.planes, (self.center_x, self.center_y))
 
 
-@dataclass(frozen=True)
-class WarpFisheye(Operation):
-    """Distortion and lateral colour of a fisheye lens: ``(kr0, kr1, kr2, kr3)`` a plane, centre as above."""
+class WarpRectilinear(_Warp):
+    """Distortion and lateral colour of a rectilinear lens: ``(kr0, kr1, kr2, kr3, kt0, kt1)`` a plane."""
 
-    code = 2
-    planes: tuple[tuple[float, ...], ...]
-    center_x: float = 0.5
-    center_y: float = 0.5
+    code, terms = 1, 6
 
-    @classmethod
-    def of(cls, data: bytes) -> Self:
-        planes, (x, y) = _planes(data, 4)
-        return cls(planes, x, y)
 
-    def parameters(self) -> bytes:
-        return _packed_planes(self.planes, (self.center_x, self.center_y))
+class WarpFisheye(_Warp):
+    """Distortion and lateral colour of a fisheye lens: ``(kr0, kr1, kr2, kr3)`` a plane."""
+
+    code, terms = 2, 4
 
 
 @dataclass(frozen=True)
@@ -144,7 +138,7 @@ class FixVignetteRadial(Operation):
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        *coefficients, x, y = struct.unpack_from(">7d", data)
+        *coefficients, x, y = _doubles(data, 7)
         return cls(tuple(coefficients), x, y)
 
     def parameters(self) -> bytes:
@@ -245,7 +239,7 @@ class MapPolynomial(Operation):
         degree = struct.unpack_from(">I", data, Area.SIZE)[0]
         if degree > 8:
             raise OpcodeError(f"a polynomial of degree {degree}")
-        return cls(Area.of(data), struct.unpack_from(f">{degree + 1}d", data, Area.SIZE + 4))
+        return cls(Area.of(data), _doubles(data, degree + 1, Area.SIZE + 4))
 
     def parameters(self) -> bytes:
         count = len(self.coefficients)
@@ -269,15 +263,13 @@ class GainMap(Operation):
     @classmethod
     def of(cls, data: bytes) -> Self:
         rows, columns, *grid, planes = struct.unpack_from(">2I4dI", data, Area.SIZE)
-        shape = rows, columns, planes
         spacing, origin = (grid[0], grid[1]), (grid[2], grid[3])
-        spaced = all(step > 0 or count == 1 for step, count in zip(spacing, shape, strict=False))
-        if min(shape) < 1 or not spaced or not np.isfinite(grid).all():
-            raise OpcodeError("a gain map without points")
+        spaced = all(step > 0 or count == 1 for step, count in zip(spacing, (rows, columns), strict=True))
+        points = 0 < rows <= MOST_POINTS and 0 < columns <= MOST_POINTS and 0 < planes <= MOST_PLANES
+        if not (points and spaced and np.isfinite(grid).all()):
+            raise OpcodeError(f"a gain map of {rows} x {columns} points for {planes} colours, {spacing} apart")
         gains = _numbers(data, ">f4", rows * columns * planes, Area.SIZE + 44).astype(np.float32)
-        if not np.isfinite(gains).all():
-            raise OpcodeError("a gain map with gains that are no numbers")
-        return cls(Area.of(data), gains.reshape(shape), spacing, origin)
+        return cls(Area.of(data), gains.reshape(rows, columns, planes), spacing, origin)
 
     def parameters(self) -> bytes:
         rows, columns, planes = self.gains.shape
@@ -377,7 +369,7 @@ class Unknown(Operation):
 def _planes(data: bytes, terms: int) -> tuple[tuple[tuple[float, ...], ...], tuple[float, float]]:
     """Coefficients of each colour plane, and the optical centre (x, y)."""
     (count,) = struct.unpack_from(">I", data)
-    *flat, x, y = struct.unpack_from(f">{terms * count + 2}d", data, 4)
+    *flat, x, y = _doubles(data, terms * count + 2, 4)
     if not count:
         raise OpcodeError("a warp without planes")
     return tuple(tuple(flat[at : at + terms]) for at in range(0, len(flat), terms)), (x, y)
@@ -388,8 +380,15 @@ def _packed_planes(planes: Sequence[Sequence[float]], center: tuple[float, float
     return struct.pack(f">I{len(flat) + 2}d", len(planes), *flat, *center)
 
 
-def _numbers(data: bytes, kind: str, count: int, offset: int) -> NDArray[np.generic]:
-    """Numbers of an array; OpcodeError when there are fewer."""
+def _doubles(data: bytes, count: int, offset: int = 0) -> tuple[float, ...]:
+    return tuple(_numbers(data, ">f8", count, offset).tolist())
+
+
+def _numbers(data: bytes, kind: str, count: int, offset: int) -> NDArray[Any]:
+    """Numbers of an array; OpcodeError when there are fewer, or when one is NaN or beyond what single floats hold."""
     if count > len(data):
         raise OpcodeError(f"{count} numbers in {len(data)} bytes")
-    return np.frombuffer(data, kind, count, offset)
+    numbers = np.frombuffer(data, kind, count, offset)
+    if not (np.abs(numbers) < LARGEST).all():
+        raise OpcodeError("a parameter that is no number of use")
+    return numbers

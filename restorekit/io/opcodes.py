@@ -86,6 +86,10 @@ OPERATIONS: Mapping[int, type[Operation]] = {
 """The operations of DNG 1.7 by their numbers."""
 
 
+MOST_OPERATIONS = 1000
+"""Cameras write a handful; each may take a pass over the picture."""
+
+
 @lru_cache(maxsize=16)
 def parse(data: bytes) -> tuple[Operation, ...]:
     """The operations of a list; none for no data.
@@ -100,6 +104,8 @@ def parse(data: bytes) -> tuple[Operation, ...]:
 
 def _parsed(data: bytes) -> list[Operation]:
     (count,) = struct.unpack_from(">I", data)
+    if count > MOST_OPERATIONS:
+        raise OpcodeError(f"it counts {count} operations")
     found: list[Operation] = []
     at = 4
     for _ in range(count):

@@ -89,9 +89,9 @@ def with_measured_black(camera: Camera, stored: NDArray[Any], area: Rectangle, m
     """The camera of a Bayer mosaic with black as its masked photosites show it, where there are some.
 
     ``masked`` are four numbers for each rectangle of them, as the DNG tag MaskedAreas has them. Cameras that state
-    black by row and column are left alone.
+    black by row and column, or for more photosites than those of their cell, are left alone.
     """
-    if len(camera.cfa) != 2 or camera.black is None or camera.white is None:
+    if len(camera.cfa) != 2 or camera.black is None or camera.white is None or max(camera.black.shape[:2]) > 2:
         return camera
     if camera.black_rows is not None or camera.black_columns is not None:
         return camera

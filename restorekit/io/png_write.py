@@ -21,6 +21,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 FAST_LEVEL, SMALL_LEVEL = 1, 7
 BLOCK_BYTES = 1 << 20
+LARGEST_CHUNK = 1 << 30
+"""Half of what PNG allows (5.3)."""
 
 
 def write_png(file: BinaryIO, samples: Samples, ancillary: Iterable[bytes], *, small: bool) -> None:
@@ -36,10 +38,14 @@ def write_png(file: BinaryIO, samples: Samples, ancillary: Iterable[bytes], *, s
     file.write(SIGNATURE + chunk(b"IHDR", header))
     file.writelines(ancillary)
     rows: Any = _filtered(samples, small=small)
-    coded = imagecodecs.deflate_encode(rows, level=SMALL_LEVEL if small else FAST_LEVEL)
-    file.write(struct.pack(">I4s", len(coded), b"IDAT"))
-    file.write(coded)
-    file.write(struct.pack(">I", zlib.crc32(coded, zlib.crc32(b"IDAT"))))
+    room: Any = np.empty(rows.nbytes + rows.nbytes // 1000 + BLOCK_BYTES, np.uint8)  # its pages are used as they fill
+    coded = imagecodecs.deflate_encode(rows, level=SMALL_LEVEL if small else FAST_LEVEL, out=room)
+    del rows
+    for at in range(0, len(coded), LARGEST_CHUNK):
+        part = coded[at : at + LARGEST_CHUNK]
+        file.write(struct.pack(">I4s", len(part), b"IDAT"))
+        file.write(part)
+        file.write(struct.pack(">I", zlib.crc32(part, zlib.crc32(b"IDAT"))))
     file.write(chunk(b"IEND", b""))
 
 

@@ -18,9 +18,9 @@ Privacy = Literal["keep", "location", "strip"]
 
 _PLACE = re.compile(
     r"(?i).*(gps|location|latitude|longitude|altitude|geohash|geotag).*"
-    r"|city|state|province-?state|country|country-?(code|name)|world-?region"
+    r"|city|state|province-?state|country|country-?(code|name)|world-?region|coverage"
 )
-"""Local names of XMP properties that say where: EXIF for XMP, Photoshop, IPTC Core and Extension, drones."""
+"""Local names of XMP properties that say where: EXIF for XMP, Photoshop, IPTC, Dublin Core, drones."""
 
 _WGS84 = "http://www.w3.org/2003/01/geo/wgs84_pos#"
 _NAME = re.compile(rb"""[<\s"'][\w.-]+:([\w.-]+)""")

@@ -58,9 +58,12 @@ def write(frame: Frame, path: str | Path, spec: OutputSpec | None = None, *, sof
 
         write_dng(path, replace(frame, pixels=stored(frame.pixels, spec)), software=software)
         return path
-    largest = FORMATS[spec.format].largest_px
-    if max(frame.height, frame.width) > largest:
-        raise OutputError(f"{path}: {spec.format} holds at most {largest} px a side; write png or tiff")
+    kind = FORMATS[spec.format]
+    if max(frame.height, frame.width) > kind.largest_px:
+        raise OutputError(f"{path}: {spec.format} holds at most {kind.largest_px} px a side; write png or tiff")
+    if frame.height * frame.width > kind.most_pixels:
+        most = kind.most_pixels / 1e6
+        raise OutputError(f"{path}: decoders of {spec.format} take at most {most:.0f} megapixels; write png or tiff")
     from restorekit.io.encode import ENCODERS
 
     frame = replace(frame, pixels=stored(frame.pixels, spec)).upright()

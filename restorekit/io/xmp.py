@@ -42,11 +42,12 @@ _STALE: Mapping[str, frozenset[str]] = {
     TIFF: frozenset((
         "Orientation", "ImageWidth", "ImageLength", "BitsPerSample", "Compression", "PhotometricInterpretation",
         "SamplesPerPixel", "PlanarConfiguration", "YCbCrSubSampling", "YCbCrPositioning", "YCbCrCoefficients",
-        "TransferFunction", "WhitePoint", "PrimaryChromaticities", "ReferenceBlackWhite", "NativeDigest",
+        "TransferFunction", "WhitePoint", "PrimaryChromaticities", "ReferenceBlackWhite", "NativeDigest", "Software",
     )),
     EXIF: frozenset((
         "PixelXDimension", "PixelYDimension", "ColorSpace", "ComponentsConfiguration", "CompressedBitsPerPixel",
-        "NativeDigest",
+        "NativeDigest", "SubjectArea", "SubjectLocation", "FocalPlaneXResolution", "FocalPlaneYResolution",
+        "FocalPlaneResolutionUnit",
     )),
     XMP: frozenset(("Thumbnails",)),
     PHOTOSHOP: frozenset((
@@ -60,6 +61,11 @@ _STALE: Mapping[str, frozenset[str]] = {
     "http://purl.org/dc/terms/": frozenset(("provenance",)),
 }  # fmt: skip
 """Properties of the old file's pixels, its history and its identity."""
+
+_REGION_SPACES = frozenset((
+    "http://www.metadataworkinggroup.com/schemas/regions/", "http://ns.microsoft.com/photo/1.2/",
+))  # fmt: skip
+"""Faces and other parts of the picture, in fractions of its sides as it is stored."""
 
 
 class XmpError(ValueError):
@@ -155,11 +161,12 @@ class Packet:
             node.parentNode.removeChild(node)
 
 
-def clean_xmp(packet: bytes) -> bytes:
+def clean_xmp(packet: bytes, orientation: int = 1) -> bytes:
     """A packet without what no longer holds for a processed picture; empty where nothing is left or it is damaged.
 
     Dropped are develop settings, orientation, size and sample format, thumbnails, gain maps and other parts of the
-    old file, its history and its identity. A packet that has nothing of this comes back byte for byte.
+    old file, its history and its identity; and, where ``orientation`` or the packet's own is not 1, regions such as
+    faces, which lie elsewhere once the picture is upright. A packet that has nothing of this comes back byte for byte.
     """
     if not packet:
         return b""
@@ -167,7 +174,12 @@ def clean_xmp(packet: bytes) -> bytes:
         found = Packet(packet)
     except XmpError:
         return b""
-    return found.to_bytes() if found.remove(_is_stale) else packet
+    turned = orientation != 1 or found.values.get((TIFF, "Orientation"), "1") != "1"
+
+    def unwanted(name: Name) -> bool:
+        return _is_stale(name) or (turned and name[0] in _REGION_SPACES)
+
+    return found.to_bytes() if found.remove(unwanted) else packet
 
 
 def merged(packet: bytes, other: bytes) -> bytes:

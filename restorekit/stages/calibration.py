@@ -17,7 +17,8 @@ from torch import Tensor
 from restorekit.errors import InputError, StageError
 from restorekit.facts import Exposure
 from restorekit.frame import Frame
-from restorekit.stage import Nothing, Stage, StageSpec, param, parameters
+from restorekit.io.opcodes import FixVignetteRadial, GainMap, encode, parse
+from restorekit.stage import Nothing, Stage, StageSpec, changed_at, param, parameters
 from restorekit.stages.raw import BlackLevel, HotPixels
 from restorekit.state import ImageState
 
@@ -70,7 +71,7 @@ class DarkFrame(Stage):
         if self.file is None:
             return frame
         _check_unbalanced(frame, self)
-        dark, exposure = _dark(self.file, _version(self.file, self), _full_shape(frame))
+        dark, exposure = _dark(self.file, changed_at(self.file, self), _full_shape(frame))
         factor = 1.0
         if self.scale == "auto":
             ratio = _ratio(frame.exposure.time_s, exposure.time_s)
@@ -101,6 +102,9 @@ class FlatField(Stage):
     value at which a photosite may be clipped, and the mask ``clipped`` says which ones are; ``facts.noise`` stays
     that of the middle.
 
+    What a DNG itself brings against shading and vignetting (GainMap, FixVignetteRadial) is dropped and noted, since
+    the flat field has both; after raw.lens_shading the picture would be evened out twice.
+
     Raises InputError for a file that cannot be read, is no RAW, does not fit, or is under- or overexposed, StageError
     after a white balance.
     """
@@ -128,12 +132,13 @@ class FlatField(Stage):
             return frame
         _check_unbalanced(frame, self)
         cell = frame.camera.cfa if frame.state.is_mosaic else ()
-        flat = _flat(self.file, _version(self.file, self), _full_shape(frame), cell, self)
+        flat = _flat(self.file, changed_at(self.file, self), _full_shape(frame), cell, self)
         facts = frame.facts
         if not self.keep_color:
             facts = replace(facts.scaled(flat.balance), white_balance=flat.balance)
         if facts.clip_level is not None:
             facts = replace(facts, clip_level=tuple(value * flat.lowest for value in facts.clip_level))
+        frame = _without_shading(frame, self)
         return replace(frame, pixels=frame.pixels * _rows(flat.gains, frame), facts=facts)
 
 
@@ -147,6 +152,19 @@ class Flat:
     gains: Tensor
     balance: tuple[float, float, float]
     lowest: float
+
+
+def _without_shading(frame: Frame, stage: Stage) -> Frame:
+    """The frame without the corrections of its own file that a flat field takes the place of."""
+    lists = frame.camera.opcode_lists
+    if not any(lists[1:]):
+        return frame
+    kept = [[each for each in parse(data) if not isinstance(each, GainMap | FixVignetteRadial)] for data in lists[1:]]
+    second, third = (encode(operations) for operations in kept)
+    if (second, third) == lists[1:]:
+        return frame
+    changed = replace(frame, camera=replace(frame.camera, opcode_lists=(lists[0], second, third)))
+    return changed.with_note(f"{stage.spec.name} takes the place of the file's own shading maps, which are left out")
 
 
 def _check_unbalanced(frame: Frame, stage: Stage) -> None:
@@ -167,14 +185,6 @@ def _rows(planes: Tensor, frame: Frame) -> Tensor:
 
 def _ratio(value: float | None, reference: float | None) -> float | None:
     return value / reference if value and reference else None
-
-
-def _version(path: Path, stage: Stage) -> int:
-    """When a file was last changed, which tells versions of it apart."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError as error:
-        raise InputError(f"{path}: {stage.spec.name} cannot read it ({error.strerror}); check the path") from None
 
 
 def _light(path: Path, shape: tuple[int, int, int], what: str) -> Frame:

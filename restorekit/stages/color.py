@@ -128,7 +128,7 @@ class CameraMatrix(Stage):
         if gains is None:
             raise StageError(f"{frame.name}: {missing_fact(self.spec, 'white_balance')}")
         if self.profile is not None:
-            frame = with_profile(frame, self.profile)
+            frame = with_profile(frame, self.profile, self)
         camera = frame.camera
         if not camera.calibrations:
             frame = frame.with_note(f"{camera.name} has no colour matrix; its RGB is taken as sRGB primaries")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -11,7 +12,7 @@ from torch import Tensor
 from restorekit.errors import StageError
 from restorekit.frame import Frame, Region
 from restorekit.io import lensfun, metadata
-from restorekit.io.corrections import correct, lowest_gain
+from restorekit.io.corrections import correct, lowest_clip_level
 from restorekit.io.opcodes import OpcodeError, parse
 from restorekit.stage import GLOBAL, Nothing, Reach, Stage, StageSpec, param, parameters
 from restorekit.stages.geometry import finite, transformed
@@ -94,7 +95,8 @@ class Correct(Stage):
             try:
                 operations = parse(frame.camera.opcode_lists[2])
             except OpcodeError as error:
-                return replace(nothing, note=f"{frame.name}: its OpcodeList3 is damaged ({error}) and not applied")
+                said = f"{frame.name}: its OpcodeList3 is damaged ({error}) and not applied"
+                return replace(nothing, remaining=b"", note=said)
             if operations or self.source == "file":
                 return plan_of_file(frame, operations, wanted)
         if not lensfun.installed():
@@ -142,15 +144,13 @@ class Remark(Stage):
 
 def _after(step: Step, frame: Frame) -> Frame:
     """A frame after one step of corrections."""
-    lowest = lowest_gain(step.operations)
     if step.operations:
         pixels = frame.pixels.clone()
         correct(pixels, step.operations, Region(0, frame.height))
         frame = frame.with_pixels(pixels)
-    for falloff in step.falloffs:
-        lowest *= min(1.0, falloff.lowest_gain(frame.height, frame.width))
     if frame.facts.clip_level is not None:
-        levels = tuple(value * lowest for value in frame.facts.clip_level)
+        lowest = math.prod(min(1.0, falloff.lowest_gain(frame.height, frame.width)) for falloff in step.falloffs)
+        levels = tuple(lowest_clip_level(value, step.operations) * lowest for value in frame.facts.clip_level)
         frame = replace(frame, facts=replace(frame.facts, clip_level=levels))
     if not (step.falloffs or step.lookup.warps):
         return frame

@@ -9,11 +9,11 @@ from typing import Annotated
 
 from restorekit.color.primaries import conversion, transformed
 from restorekit.color.profile import hue_sat_mapped, is_identity, tone_curve_table, tone_mapped
-from restorekit.errors import InputError, StageError
+from restorekit.errors import StageError
 from restorekit.facts import Camera, CameraProfile
 from restorekit.frame import Frame
 from restorekit.io.dcp import DcpFile, read_dcp
-from restorekit.stage import Stage, StageSpec, param, parameters
+from restorekit.stage import Stage, StageSpec, changed_at, param, parameters
 
 KNOWN_RGB = {
     "layout": ("rgb",),
@@ -40,7 +40,7 @@ class Look(Stage):
     profile: Annotated[Path | None, param("Camera profile (.dcp) instead of that of the frame")] = None
 
     def apply(self, frame: Frame) -> Frame:
-        frame, profile = _profile(frame, self.profile)
+        frame, profile = _profile(frame, self.profile, self)
         if profile.look_table is None or is_identity(profile.look_table):
             return frame
         there, back = conversion(frame.state.primaries, "prophoto"), conversion("prophoto", frame.state.primaries)
@@ -69,7 +69,7 @@ class ProfileCurve(Stage):
     profile: Annotated[Path | None, param("Camera profile (.dcp) instead of that of the frame")] = None
 
     def apply(self, frame: Frame) -> Frame:
-        frame, profile = _profile(frame, self.profile)
+        frame, profile = _profile(frame, self.profile, self)
         if profile.tone_curve is None:
             which = str(self.profile) if self.profile else f"the profile of {frame.camera.name}"
             raise StageError(
@@ -81,23 +81,23 @@ class ProfileCurve(Stage):
         return frame.with_pixels(transformed(toned, back))
 
 
-def with_profile(frame: Frame, path: Path) -> Frame:
+def with_profile(frame: Frame, path: Path, stage: Stage) -> Frame:
     """The frame with the calibrations, the tables and the look of a DCP file instead of its own.
 
     A profile for another camera model is noted. CameraCalibration of the frame's own calibrations is left out, as
     the specification wants for a profile of other origin; its analog balance stays.
 
-    Raises InputError for a file that is no camera profile.
+    Raises InputError, naming the ``stage`` that wants it, for a file that is missing, or is no camera profile.
     """
-    dcp = _read(path, _changed(path))
+    dcp = _read(path, changed_at(path, stage))
     return _noted(replace(frame, camera=_profiled(frame.camera, dcp)), path, dcp)
 
 
-def _profile(frame: Frame, path: Path | None) -> tuple[Frame, CameraProfile]:
+def _profile(frame: Frame, path: Path | None, stage: Stage) -> tuple[Frame, CameraProfile]:
     """The profile of a file, or of the frame, and the frame with what there is to say about it."""
     if path is None:
         return frame, frame.camera.profile
-    dcp = _read(path, _changed(path))
+    dcp = _read(path, changed_at(path, stage))
     return _noted(frame, path, dcp), dcp.profile
 
 
@@ -125,11 +125,3 @@ def _profiled(camera: Camera, dcp: DcpFile) -> Camera:
 @lru_cache(maxsize=8)
 def _read(path: Path, changed: int) -> DcpFile:
     return read_dcp(path)
-
-
-def _changed(path: Path) -> int:
-    """When a file was last changed, which tells versions of it apart."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError as error:
-        raise InputError(f"{path}: the camera profile cannot be read ({error.strerror}); check the path") from None

@@ -13,7 +13,7 @@ from restorekit.color.primaries import conversion, transformed
 from restorekit.errors import InputError
 from restorekit.frame import Frame
 from restorekit.io import cms
-from restorekit.stage import Nothing, Stage, StageSpec, param, parameters
+from restorekit.stage import Nothing, Stage, StageSpec, changed_at, param, parameters
 from restorekit.state import ImageState
 
 MARK = (1.0, 0.0, 1.0)
@@ -62,7 +62,7 @@ class SoftProof(Stage):
     def apply(self, frame: Frame) -> Frame:
         if self.profile is None:
             return frame
-        profile = _read(self.profile)
+        profile = _read(self.profile, changed_at(self.profile, self))
         working = transformed(frame.pixels, conversion(frame.state.primaries, "bt2020")).cpu()
         linear = np.ascontiguousarray(working.permute(1, 2, 0).numpy())
         try:
@@ -81,7 +81,7 @@ class SoftProof(Stage):
 
 
 @lru_cache(maxsize=2)
-def _read(path: Path) -> bytes:
+def _read(path: Path, changed: int) -> bytes:
     try:
         profile = path.read_bytes()
     except OSError as error:

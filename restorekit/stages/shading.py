@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from restorekit.errors import StageError
 from restorekit.frame import Frame, Region
-from restorekit.io.corrections import correct, lowest_gain
+from restorekit.io.corrections import correct, lowest_clip_level
 from restorekit.io.opcodes import parse
 from restorekit.stage import Nothing, Stage, StageSpec, parameters
 
@@ -47,6 +47,6 @@ class LensShading(Stage):
         correct(pixels, operations, frame.region or Region(0, frame.height))
         facts, level = frame.facts, frame.facts.clip_level
         if level is not None:
-            facts = replace(facts, clip_level=tuple(value * lowest_gain(operations) for value in level))
+            facts = replace(facts, clip_level=tuple(lowest_clip_level(value, operations) for value in level))
         camera = replace(frame.camera, opcode_lists=(first, b"", third))
         return replace(frame, pixels=pixels, facts=facts, camera=camera)

@@ -142,6 +142,9 @@ def test_other_files_are_no_profiles(tmp_path: Path) -> None:
     (tmp_path / "a.dcp").write_bytes(profile_bytes(profile_tags())[:300])
     with pytest.raises(InputError, match="no whole camera profile"):
         read_dcp(tmp_path / "a.dcp")
+    (tmp_path / "a.dcp").write_bytes(b"IIRC" + bytes(60))
+    with pytest.raises(InputError, match="it has no directory"):
+        read_dcp(tmp_path / "a.dcp")
     (tmp_path / "a.dcp").write_bytes(b"")
     with pytest.raises(InputError, match="no whole camera profile"):
         read_dcp(tmp_path / "a.dcp")

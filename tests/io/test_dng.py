@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Sequence
@@ -33,11 +34,26 @@ from restorekit.io.opcodes import (
     ScalePerRow,
     TrimBounds,
     Unknown,
+    WarpPlane,
     WarpRectilinear,
+    WarpRectilinear2,
     encode,
     parse,
 )
-from restorekit.io.tiff import ASCII, BYTE, DOUBLE, LONG, RATIONAL, SHORT, SRATIONAL, UNDEFINED, Field, Tree, lay_out
+from restorekit.io.tiff import (
+    ASCII,
+    BYTE,
+    DOUBLE,
+    LONG,
+    RATIONAL,
+    SHORT,
+    SRATIONAL,
+    UNDEFINED,
+    Field,
+    Tree,
+    lay_out,
+    read_directories,
+)
 from restorekit.stages.raw import BlackLevel
 from restorekit.stages.shading import LensShading
 
@@ -277,6 +293,12 @@ def test_the_linearization_table_is_applied_once_as_by_libraw(tmp_path: Path) ->
         np.testing.assert_array_equal(raw.raw_image_visible[inside], expected[inside])
 
 
+def test_tables_of_other_numbers_keep_to_16_bits(tmp_path: Path) -> None:
+    table: Tree = {50712: Field.of(SRATIONAL, (-3, 70000))}
+    frame = read(stored_dng(tmp_path / "a.dng", np.array([[0, 1], [1, 0]], np.uint16), table))
+    assert frame.pixels.tolist() == [[[0, 65535], [65535, 0]]]
+
+
 def test_black_levels_of_rows_and_columns_are_kept_apart(tmp_path: Path) -> None:
     image = mosaic()
     rows, columns = np.linspace(-2, 2, 40), np.linspace(0, 3, 60)
@@ -437,6 +459,7 @@ def test_what_is_missing_of_the_lists_is_named(tmp_path: Path) -> None:
         ({50719: (6, 4), 50720: (40, 24)}, (4, 6, 28, 46)),
         ({50719: (6.5, 4.4), 50720: (40.2, 24)}, (4, 6, 28, 47)),
         ({50719: (6, 4)}, (4, 6, 30, 50)),
+        ({50719: (1e308, 4), 50720: (1e308, 24)}, None),
         ({50719: (6, 4), 50720: (400, 240)}, (4, 6, 30, 50)),
         ({50719: (60, 40), 50720: (10, 10)}, None),
         ({51125: (0.1, 0.2, 0.9, 1.0)}, (3, 10, 27, 50)),
@@ -567,6 +590,67 @@ def test_damaged_dngs_are_refused_by_name(tmp_path: Path) -> None:
     preview = stored_dng(tmp_path / "preview.dng", mosaic(), {262: Field.of(SHORT, (1,))})
     with pytest.raises(InputError, match=r"preview\.dng.*no RAW image"):
         read(preview)
+
+
+def test_levels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    wrong: list[tuple[Tree, str]] = [
+        ({50713: Field.of(SHORT, (2, 2)), 50714: Field.of(SHORT, (60, 61, 62))}, "3 black levels for"),
+        ({50716: Field.of(SRATIONAL, (1.0,) * 10)}, "rows or columns"),
+        ({50715: Field.of(SRATIONAL, (1.0,) * 61)}, "rows or columns"),
+    ]
+    for fields, said in wrong:
+        with pytest.raises(InputError, match=said):
+            read(stored_dng(tmp_path / "a.dng", mosaic(), fields))
+    many: Tree = {50713: Field.of(SHORT, (65535, 65535)), 50714: Field.of(SHORT, (60,))}
+    black = read(stored_dng(tmp_path / "a.dng", mosaic(), many)).camera.black
+    assert black is not None and black.tolist() == [[[60.0]]], "one level holds everywhere"
+
+
+def test_numbers_of_more_than_16_bits_are_refused(tmp_path: Path) -> None:
+    fields: Tree = {258: Field.of(SHORT, (32,)), 50717: Field.of(LONG, (60000,))}
+    with pytest.raises(InputError, match="type uint32"):
+        read(stored_dng(tmp_path / "a.dng", mosaic().astype(np.uint32), fields))
+
+
+def test_a_damaged_noise_profile_is_noted(tmp_path: Path) -> None:
+    frame = read(stored_dng(tmp_path / "a.dng", mosaic(), {51041: Field.of(DOUBLE, (math.nan, 1e-8))}))
+    assert frame.camera.noise_profile == ()
+    assert "NoiseProfile" in " ".join(frame.notes)
+
+
+def test_black_of_larger_cells_is_not_measured(tmp_path: Path) -> None:
+    levels = np.arange(16) % 3 + 60
+    fields: Tree = {
+        50713: Field.of(SHORT, (4, 4)),
+        50714: Field.of(SHORT, levels.tolist()),
+        50829: Field.of(LONG, (0, 28, 40, 60)),
+    }
+    image = mosaic()
+    image[:, :28] = 61
+    black = read(stored_dng(tmp_path / "a.dng", image, fields)).camera.black
+    assert black is not None and black.reshape(-1).tolist() == levels.tolist()
+
+
+def test_a_list_of_bad_photosites_that_are_too_many_is_left_out(tmp_path: Path) -> None:
+    image = mosaic()
+    frame = read(stored_dng(tmp_path / "a.dng", image, with_lists((FixBadPixelsList((), ((0, 0, 20, 60),)),))))
+    np.testing.assert_array_equal(frame.pixels[0].numpy(), image)
+    assert "more than 5% of all photosites: FixBadPixelsList (mandatory)" in " ".join(frame.notes)
+
+
+def test_readers_too_old_for_the_opcodes_are_told(tmp_path: Path) -> None:
+    def versions(*operations: Operation) -> list[tuple[int, ...]]:
+        frame = full_frame()
+        camera = replace(frame.camera, opcode_lists=(b"", b"", encode(operations)))
+        write_dng(tmp_path / "a.dng", replace(frame, camera=camera))
+        with (tmp_path / "a.dng").open("rb") as file:
+            main = read_directories(file)[0]
+        return [main.integers(50706), main.integers(50707)]
+
+    plain = WarpRectilinear(((1.0, 0, 0, 0, 0, 0),))
+    assert versions() == versions(replace(plain, optional=True)) == [(1, 4, 0, 0), (1, 2, 0, 0)]
+    assert versions(plain) == [(1, 4, 0, 0), (1, 3, 0, 0)]
+    assert versions(WarpRectilinear2((WarpPlane((1.0, *(0.0,) * 14)),))) == [(1, 6, 0, 0), (1, 6, 0, 0)]
 
 
 def test_a_noise_profile_and_unknown_lights(tmp_path: Path) -> None:

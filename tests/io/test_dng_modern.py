@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,16 @@ def test_floats_of_24_bits(tmp_path: Path, predictor: int, distance: int) -> Non
     np.testing.assert_allclose(BlackLevel()(frame).pixels[0].numpy(), (image - 512) / (15000 - 512), atol=1e-6)
     with pytest.raises(InputError, match=r"b\.dng: its RAW image cannot be decoded"):
         read(coded_dng(tmp_path / "b.dng", image.shape, bytes(2) + data[2:], fields))
+
+
+def test_a_bomb_is_unpacked_no_further_than_its_strip(tmp_path: Path) -> None:
+    fields: Tree = {tag: Field.of(SHORT, (value,)) for tag, value in ((258, 24), (259, 8), (317, 34894), (339, 3))}
+    data = zlib.compress(bytes(1 << 28), 1)
+    tracemalloc.start()
+    read(coded_dng(tmp_path / "a.dng", (8, 70), data, fields))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 25
 
 
 def test_floats_of_24_bits_in_tiles(tmp_path: Path) -> None:

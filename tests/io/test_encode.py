@@ -17,7 +17,8 @@ from PIL import Image
 
 from restorekit.facts import Metadata
 from restorekit.frame import Frame
-from restorekit.io import OutputSpec, quantiser, read, write
+from restorekit.io import OutputSpec, exif_size, metadata, png_write, quantiser, read, write
+from restorekit.io.tiff import Field
 from restorekit.state import ImageState
 
 EXIF = b"II*\0\x08\0\0\0\x01\0\x0f\x01\x02\0\x02\0\0\0M\0\0\0" + bytes(4)
@@ -70,6 +71,25 @@ def test_png_of_any_shape_is_read_alike_by_others(
         path = write(frame, tmp_path / "a.png", OutputSpec(format="png", bits=bits, compression=compression))
         found = np.atleast_3d(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))[..., ::-1]
         np.testing.assert_array_equal(found, frame.pixels.permute(1, 2, 0).numpy())
+
+
+def test_image_data_of_png_may_lie_in_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(png_write, "LARGEST_CHUNK", 1000)
+    path = write(Frame(integers(8)), tmp_path / "a.png")
+    assert path.read_bytes().count(b"IDAT") > 5
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), integers(8).permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_the_resolution_in_print_stands_where_programs_look_for_it(tmp_path: Path, suffix: str) -> None:
+    fields = {exif_size.X_RESOLUTION: Field.of(5, (300,)), exif_size.Y_RESOLUTION: Field.of(5, (240,))}
+    block = metadata.exif_bytes({271: Field.of(2, "M"), **fields, exif_size.RESOLUTION_UNIT: Field.of(3, (2,))})
+    frame = Frame(smooth(), metadata=Metadata(exif=block))
+    image = Image.open(write(frame, tmp_path / f"a{suffix}"))
+    assert image.info["dpi"] == pytest.approx((300, 240), abs=0.02)
+    half = metadata.exif_bytes({271: Field.of(2, "M"), 282: Field.of(5, (300,))})
+    image = Image.open(write(replace(frame, metadata=Metadata(exif=half)), tmp_path / f"b{suffix}"))
+    assert image.info.get("dpi", (72, 72)) in ((72, 72), (1, 1))
 
 
 def test_small_png_is_smaller(tmp_path: Path) -> None:

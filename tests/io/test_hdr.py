@@ -64,6 +64,26 @@ def test_gray_and_alpha(tmp_path: Path) -> None:
     assert torch.equal(back.alpha, gray.alpha)
 
 
+def test_colours_are_multiplied_with_alpha_in_the_file_and_straight_in_a_frame(tmp_path: Path) -> None:
+    alpha = torch.tensor([0.0, 0.25, 0.5, 1.0]).expand(1, 2, 4)
+    pixels = torch.full((3, 2, 4), 2.0)
+    pixels[0, 0, 0] = float("inf")
+    for bits in (16, 32):
+        path = tmp_path / f"{bits}.exr"
+        write(Frame(pixels, SCENE, alpha=alpha), path, OutputSpec(format="exr", bits=bits))
+        with OpenEXR.File(str(path), separate_channels=True) as file:
+            np.testing.assert_array_equal(file.channels()["R"].pixels[0], [0.0, 0.5, 1.0, 2.0])
+        back = read(path)
+        assert back.pixels[:, :, 1:].unique().tolist() == [2.0]
+        assert back.pixels[:, :, 0].unique().tolist() == [0.0]
+    with OpenEXR.File(
+        {"type": OpenEXR.scanlineimage},
+        {"RGB": np.full((2, 4, 3), 0.5, np.float32), "A": alpha[0].numpy().copy()},
+    ) as file:
+        file.write(str(tmp_path / "glow.exr"))
+    np.testing.assert_array_equal(read(tmp_path / "glow.exr").pixels[1, 1], [0.5, 2.0, 1.0, 0.5])
+
+
 def test_standard_attributes(tmp_path: Path) -> None:
     block = exif_bytes(photo_tree(make="Maker", model="Model 1", artist="Somebody"))
     frame = replace(Frame(light(), SCENE), exposure=Exposure(1 / 60, 2.8, 400), metadata=Metadata(exif=block))

@@ -12,7 +12,7 @@ from PIL import Image, TiffImagePlugin
 
 from restorekit.errors import InputError
 from restorekit.io import metadata
-from restorekit.io.maker_note import is_self_contained
+from restorekit.io.maker_note import is_self_contained, without_previews
 from restorekit.io.metadata import (
     capture_time,
     clean_exif,
@@ -152,6 +152,16 @@ def test_a_nikon_note_whose_preview_lies_elsewhere_is_dropped() -> None:
         directory = struct.pack("<HHHII", 1, 17, 4, 1, 26) + bytes(4)
         preview = struct.pack("<HHHIIHHII", 2, 513, 4, 1, offset, 514, 4, 1, 10) + bytes(4)
         assert is_self_contained(start + directory + preview + bytes(10)) == holds
+
+
+def test_a_preview_in_a_maker_note_does_not_survive() -> None:
+    preview = io.BytesIO()
+    Image.linear_gradient("L").save(preview, "jpeg", exif=b"Exif\0\0" + exif())
+    note = b"OLYMP\0\1\0" + b"\xff\xd8\xff\x07" + preview.getvalue() + b"and more"
+    kept = metadata.exif_fields(clean_exif(exif(_37500=note)))[1].fields[37500].data
+    assert kept == note.replace(preview.getvalue(), bytes(len(preview.getvalue())))
+    cut = note[:-100]
+    assert without_previews(cut) == cut, "no picture without an end"
 
 
 def test_a_dng_may_say_that_its_maker_note_can_be_copied() -> None:

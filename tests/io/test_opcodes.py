@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from restorekit.frame import Region
 from restorekit.io.bad_pixels import repaired
-from restorekit.io.corrections import correct, is_correction, lowest_gain
+from restorekit.io.corrections import correct, is_correction, lowest_clip_level
 from restorekit.io.opcodes import (
     OPERATIONS,
     Area,
@@ -129,11 +129,24 @@ def test_a_list_that_ends_early_is_damaged() -> None:
         (ScalePerRow, struct.pack(">8IIf", 0, 0, 1, 1, 0, 1, 0, 1, 1, 1.0)),
         (WarpRectilinear, struct.pack(">I2d", 0, 0.5, 0.5)),
         (FixBadPixelsList, struct.pack(">3I", 0, 1 << 31, 1 << 31)),
+        (WarpRectilinear, struct.pack(">I8d", 1, 1, math.nan, 0, 0, 0, 0, 0.5, 0.5)),
+        (WarpFisheye, struct.pack(">I6d", 1, 1, 0, 0, 0, math.inf, 0.5)),
+        (FixVignetteRadial, struct.pack(">7d", 0, 0, 0, 0, math.nan, 0.5, 0.5)),
+        (MapPolynomial, AREA_BYTES + struct.pack(">I2d", 1, 0, math.inf)),
+        (DeltaPerColumn, AREA_BYTES + struct.pack(">If", 1, math.nan)),
+        (FixVignetteRadial, struct.pack(">7d", 1e300, 0, 0, 0, 0, 0.5, 0.5)),
+        (GainMap, AREA_BYTES + struct.pack(">2I4dI", 9999, 1, 1, 1, 0, 0, 1) + bytes(4 * 9999)),
+        (GainMap, AREA_BYTES + struct.pack(">2I4dI", 1, 1, 1, 1, 0, 0, 9999) + bytes(4 * 9999)),
     ],
 )
 def test_nonsense_is_damaged(operation: type[Operation], data: bytes) -> None:
     with pytest.raises(OpcodeError):
         parse(struct.pack(">IIIII", 1, operation.code, 0x01030000, 0, len(data)) + data)
+
+
+def test_more_operations_than_any_camera_writes_are_damage() -> None:
+    with pytest.raises(OpcodeError, match="2000 operations"):
+        parse(encode([TrimBounds(0, 0, 1, 1)] * 2000))
 
 
 # ---- values
@@ -289,14 +302,25 @@ def test_only_corrections_of_values_are_applied() -> None:
     np.testing.assert_array_equal(done(pixels, *left), pixels)
 
 
-def test_the_lowest_gain() -> None:
+def test_the_lowest_clip_level() -> None:
     halves = [
         GainMap(Area(y, x, 11, 13, 0, 1, 2, 2), np.full((1, 1, 1), 0.5, np.float32)) for y in (0, 1) for x in (0, 1)
     ]
-    assert lowest_gain(halves) == 0.5, "each photosite is in one of them"
+    assert lowest_clip_level(1.0, halves) == 0.5, "each photosite is in one of them"
     scale = ScalePerRow(WHOLE, np.array([0.5, 3], np.float32))
-    assert lowest_gain([GainMap(WHOLE, np.full((1, 1, 1), 0.8, np.float32)), scale]) == pytest.approx(0.4)
-    assert lowest_gain([GainMap(WHOLE, np.full((2, 2, 1), 1.5, np.float32))]) == 1.0
+    even = GainMap(WHOLE, np.full((1, 1, 1), 0.8, np.float32))
+    assert lowest_clip_level(2.0, [even, scale]) == pytest.approx(0.8)
+    assert lowest_clip_level(1.0, [GainMap(WHOLE, np.full((2, 2, 1), 1.5, np.float32))]) == 1.0
+    assert lowest_clip_level(1.0, [DeltaPerRow(WHOLE, np.array([0.1, -0.2], np.float32))]) == pytest.approx(0.8)
+    assert lowest_clip_level(1.0, [MapPolynomial(WHOLE, (0.0, 0.5, 0.2))]) == pytest.approx(0.7)
+    assert lowest_clip_level(0.5, [MapTable(WHOLE, np.array([0, 13107], np.uint16))]) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("coefficients", [(0.5, 0.0, 0.0, 0.0, 0.0), (-0.6, 0.5, 0.0, 0.0, 0.0)])
+def test_the_lowest_clip_level_of_vignetting(coefficients: tuple[float, ...]) -> None:
+    operation = FixVignetteRadial(coefficients, 0.4, 0.6)
+    level = lowest_clip_level(1.0, [operation])
+    assert level == pytest.approx(min(1.0, float(done(np.ones((1, 301, 401), np.float32), operation).min())), abs=1e-3)
 
 
 # ---- bad photosites

@@ -57,6 +57,7 @@ PLACES = (
     'drone-dji:GpsLatitude="48.1"',
     'drone-dji:AbsoluteAltitude="+519"',
     'odd:gpsTrack="1"',
+    'dc:coverage="Munich"',
 )
 SHOWN = (
     "<Iptc4xmpExt:LocationShown><rdf:Bag><rdf:li><rdf:Description Iptc4xmpExt:City='Munich'/></rdf:li></rdf:Bag>"

@@ -18,7 +18,7 @@ from restorekit.errors import OutputError
 from restorekit.facts import Camera, Metadata
 from restorekit.frame import Frame
 from restorekit.io import OutputSpec, quantise, quantiser, read, write
-from restorekit.io.formats import losses
+from restorekit.io.formats import FORMATS, format_of_path, losses
 from restorekit.io.icc import profile_of, space_of
 from restorekit.io.metadata import clean_exif
 from restorekit.state import ImageState
@@ -300,9 +300,21 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sizes_that_a_format_cannot_hold(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"a\.jpg: jpeg holds at most 65535 px"):
-        write(Frame(torch.zeros(1, 1, 65536, dtype=torch.uint8), ImageState("gray")), tmp_path / "a.jpg")
-    with pytest.raises(OutputError, match=r"a\.webp: webp holds at most 16383 px"):
-        write(Frame(torch.zeros(1, 16384, 1, dtype=torch.uint8), ImageState("gray")), tmp_path / "a.webp")
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
+def test_the_longest_side_is_read_by_others_and_one_more_is_refused(tmp_path: Path, suffix: str) -> None:
+    name = format_of_path(f"a{suffix}")
+    assert name is not None
+    largest = FORMATS[name].largest_px
+    path = write(Frame(torch.full((3, 2, largest), 0.5)), tmp_path / f"a{suffix}")
+    image = Image.open(path)
+    image.load()
+    assert image.size == (largest, 2)
+    with pytest.raises(OutputError, match=f"holds at most {largest} px a side; write png or tiff"):
+        write(Frame(torch.zeros(3, 2, largest + 1)), tmp_path / f"b{suffix}")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_pictures_that_decoders_refuse_are_refused(tmp_path: Path) -> None:
+    vast = Frame(torch.zeros(1, dtype=torch.uint8).expand(3, 16385, 16385))
+    with pytest.raises(OutputError, match="decoders of avif take at most 268 megapixels; write png or tiff"):
+        write(vast, tmp_path / "a.avif")

@@ -39,8 +39,10 @@ def test_what_described_the_old_file_goes() -> None:
             SPACES,
             'tiff:Orientation="6" tiff:ImageWidth="6000" exif:PixelXDimension="6000" exif:FNumber="28/10" '
             'crs:Exposure2012="+1.0" photoshop:ICCProfile="Adobe RGB" mm:InstanceID="xmp.iid:1" '
-            'mm:OriginalDocumentID="1" dc:format="image/dng" xmp:Rating="3" tiff:Make="Maker"',
-            TITLE + "<crs:ToneCurve><rdf:Seq><rdf:li>0, 0</rdf:li></rdf:Seq></crs:ToneCurve>"
+            'mm:OriginalDocumentID="1" dc:format="image/dng" xmp:Rating="3" tiff:Make="Maker" '
+            'tiff:Software="another program" exif:FocalPlaneXResolution="4438/1"',
+            TITLE + "<exif:SubjectArea><rdf:Seq><rdf:li>2003</rdf:li></rdf:Seq></exif:SubjectArea>"
+            "<crs:ToneCurve><rdf:Seq><rdf:li>0, 0</rdf:li></rdf:Seq></crs:ToneCurve>"
             "<xmp:Thumbnails><rdf:Alt><rdf:li>/9j/4AAQ</rdf:li></rdf:Alt></xmp:Thumbnails>"
             "<mm:History><rdf:Seq><rdf:li>derived</rdf:li></rdf:Seq></mm:History>",
         )
@@ -68,6 +70,19 @@ def test_gain_maps_and_other_parts_of_the_old_file_go_and_the_rest_stays() -> No
     assert clean_xmp(packet(about(spaces, attributes, directory))) == b""
     left = clean_xmp(packet(about(spaces, attributes + ' xmp:Rating="2"', directory)))
     assert Packet(left).values == {(XMP, "Rating"): "2"}
+
+
+@pytest.mark.parametrize(
+    ("told", "given", "kept"),
+    [("", 1, True), ('tiff:Orientation="1"', 1, True), ('tiff:Orientation="6"', 1, False), ("", 8, False)],
+)
+def test_faces_go_where_the_picture_is_turned(told: str, given: int, kept: bool) -> None:
+    spaces = {"tiff": TIFF, "xmp": XMP, "mwg-rs": "http://www.metadataworkinggroup.com/schemas/regions/"}
+    faces = (
+        '<mwg-rs:Regions rdf:parseType="Resource"><mwg-rs:RegionList><rdf:Bag/></mwg-rs:RegionList></mwg-rs:Regions>'
+    )
+    values = Packet(clean_xmp(packet(about(spaces, f'xmp:Rating="3" {told}', faces)), given)).values
+    assert (any(local == "Regions" for _, local in values), (XMP, "Rating") in values) == (kept, True)
 
 
 def test_line_breaks_in_attributes_survive() -> None:

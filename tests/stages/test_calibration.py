@@ -13,9 +13,11 @@ from restorekit.errors import InputError, StageError
 from restorekit.facts import Camera, Exposure, Facts
 from restorekit.frame import Frame
 from restorekit.io import write_dng
+from restorekit.io.opcodes import Area, FixVignetteRadial, GainMap, ScalePerRow, encode
 from restorekit.stage import Nothing
 from restorekit.stages.calibration import DarkFrame, FlatField
 from restorekit.stages.raw import BlackLevel
+from restorekit.stages.shading import LensShading
 from restorekit.state import ImageState
 from restorekit.testing import StageLaws, bayer_frame, in_strips, rgb_frame
 
@@ -136,6 +138,18 @@ class TestFlatField:
         assert np.abs(seen.pixels[0].numpy() / colored(color) - 1).max() > 0.5
         means = [ratio[row::2, column::2].mean() for row, column in ((0, 0), (0, 1), (1, 0), (1, 1))]
         assert max(means) / min(means) < 1.002
+
+    def test_it_takes_the_place_of_the_maps_of_the_file(self, flat: Path) -> None:
+        seen = BlackLevel()(mosaic(colored(PANEL) * shading() * 0.5))
+        gains = GainMap(Area(), np.full((1, 1, 1), 2, np.float32))
+        stripes = ScalePerRow(Area(), np.ones(HEIGHT, np.float32))
+        lists = (b"", encode([gains, stripes]), encode([FixVignetteRadial((0.5, 0, 0, 0, 0))]))
+        result = FlatField(file=flat)(replace(seen, camera=replace(seen.camera, opcode_lists=lists)))
+        assert result.camera.opcode_lists == (b"", encode([stripes]), b"")
+        assert "shading maps" in result.notes[0]
+        plain = FlatField(file=flat)(seen)
+        assert plain.notes == ()
+        assert torch.equal(LensShading()(result).pixels, plain.pixels)
 
     def test_its_noise_does_not_get_in(self, flat: Path) -> None:
         """A flat field with 1 % of noise, over a tenth of the picture where nothing else changes."""

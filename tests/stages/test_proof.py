@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,15 @@ class TestSoftProofLaws(StageLaws):
     @pytest.fixture(autouse=True)
     def _with_profile(self, srgb_profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(type(self), "stages", (SoftProof(), SoftProof(profile=srgb_profile, gamut_warning=True)))
+
+
+def test_a_profile_is_read_again_when_it_changed(srgb_profile: Path) -> None:
+    vivid = rgb_frame(state=ImageState("rgb", "display", "linear", "bt2020"))
+    SoftProof(profile=srgb_profile)(vivid)
+    srgb_profile.write_bytes(b"no profile")
+    os.utime(srgb_profile, ns=(1, 1))
+    with pytest.raises(InputError, match="no ICC profile"):
+        SoftProof(profile=srgb_profile)(vivid)
 
 
 def test_what_is_no_profile_is_refused_by_name(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.interpolate import RegularGridInterpolator
 
+from restorekit.engine import plan
 from restorekit.errors import StageError
-from restorekit.facts import Camera
-from restorekit.frame import Frame
+from restorekit.facts import Camera, Metadata
+from restorekit.frame import LEFT_OUT, Bracket, Frame
 from restorekit.io import read, write_dng
 from restorekit.io.opcodes import (
     Area,
@@ -26,6 +27,7 @@ from restorekit.io.opcodes import (
     ScalePerRow,
     encode,
 )
+from restorekit.pipeline import Pipeline
 from restorekit.stage import Nothing
 from restorekit.stages.color import WhiteBalance
 from restorekit.stages.demosaic import Demosaic
@@ -180,6 +182,24 @@ def test_without_a_list_there_is_nothing_to_do() -> None:
     assert LensShading()(frame).pixels is frame.pixels
     stage = LensShading()
     assert stage.suited(with_list(frame, *PHONE)) is stage
+
+
+def test_one_frame_of_a_bracket_may_have_a_list() -> None:
+    plain, shaded = bayer_frame(), with_list(bayer_frame(), *PHONE)
+    pipeline = Pipeline([LensShading()])
+    for frames in ((plain, shaded), (shaded, plain)):
+        assert isinstance(plan(pipeline, Bracket(frames))[0].stage, LensShading)
+    assert isinstance(plan(pipeline, Bracket((plain, plain)))[0].stage, Nothing)
+
+
+def test_what_no_stage_applied_is_dropped_with_the_border_and_said() -> None:
+    frame = with_list(bayer_frame(), *PHONE)
+    assert frame.upright() is frame, "a mosaic is not turned"
+    turned = Demosaic()(replace(frame, metadata=Metadata(orientation=6))).upright()
+    assert (turned.height, turned.width) == (frame.width, frame.height)
+    assert turned.camera.opcode_lists == (b"", b"", b"")
+    assert turned.notes == (LEFT_OUT,)
+    assert Demosaic()(bayer_frame()).upright().notes == ()
 
 
 def test_after_demosaicing_it_is_too_late() -> None:
