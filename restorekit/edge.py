@@ -71,7 +71,7 @@ def delivery(have: ImageState, spec: OutputSpec, metadata: Metadata) -> tuple[tu
             told = (f"{spec.format} is written as {want.primaries} {want.transfer}, the input is {metadata.color[1]}",)
         return tuple(_recolor(have, want, spec.format)), told
     profile_state = replace(have, primaries="icc", transfer="srgb")
-    if own != "rgb" or refusal(spec.format, spec.bits, profile_state):
+    if own != "rgb" or refusal(spec.format, spec.bits, profile_state) or not cms.writes(metadata.icc):
         return (), (f"{spec.format} is not written with the input's {own} profile, its colours are {have.primaries}",)
     return (*_recolor(have, cms.WORKING, spec.format), ToProfile(metadata.icc, spec.intent, spec.black_point)), ()
 

@@ -133,7 +133,7 @@ class Runner:
             for spec, path in zip(self.pipeline.outputs, job.outputs, strict=True):
                 frame = frames.pop(0)
                 frame = private(frame, self.options.privacy)
-                notes = (*frame.notes, *losses(spec, frame.alpha is not None, frame.metadata))
+                notes = (*frame.notes, *losses(spec, _is_transparent(frame), frame.metadata))
                 report.warnings += [note for note in notes if note not in report.warnings]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.plan.journal.begin(path, job.key)
@@ -165,6 +165,14 @@ def _written_size(frame: Frame) -> tuple[int, int]:
     top, left, bottom, right = frame.metadata.crop or (0, 0, frame.height, frame.width)
     size = right - left, bottom - top
     return size[::-1] if frame.metadata.orientation >= 5 else size
+
+
+def _is_transparent(frame: Frame) -> bool:
+    """Whether anything of the frame is not wholly opaque."""
+    if frame.alpha is None:
+        return False
+    opaque = 1.0 if frame.alpha.dtype.is_floating_point else float(torch.iinfo(frame.alpha.dtype).max)
+    return bool(frame.alpha.numpy().min() < opaque)
 
 
 def _job_report(job: Job) -> JobReport:

@@ -110,6 +110,17 @@ def test_an_unnamed_profile_is_written_back() -> None:
     assert srgb.state == SRGB
 
 
+def test_a_profile_that_colours_cannot_be_brought_to_is_left_out() -> None:
+    """Profiles of scanners and cameras lead from their numbers to colours, not back."""
+    from restorekit.edge import delivery
+
+    one_way = bytearray(_gamma_18_profile())
+    for curve in (b"rTRC", b"gTRC", b"bTRC"):
+        one_way[one_way.index(curve)] = ord("x")
+    stages, (told,) = delivery(SRGB, OutputSpec(color="source"), Metadata(icc=bytes(one_way)))
+    assert stages == () and "input's rgb profile" in told
+
+
 def _gamma_18_profile() -> bytes:
     """Wide primaries of no standard with an exponent of 1.8, as a version 2 matrix profile."""
     import struct

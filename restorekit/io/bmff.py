@@ -105,7 +105,7 @@ def picture(data: bytes) -> Picture:
     xmp = _item(data, items, b"mime")
     properties = items.properties.get(items.primary, [])
     icc, cicp = b"", None
-    for kind, content in properties:
+    for kind, content in _coloured(items):
         if kind == b"colr" and content[:4] in (b"prof", b"rICC"):
             icc = icc or content[4:]
         elif kind == b"colr" and content[:4] == b"nclx" and len(content) >= 8:
@@ -227,6 +227,15 @@ def _item(data: bytes, items: _Items, kind: bytes) -> bytes:
     inside, extents = items.places[found[0]]
     source = items.data if inside else data
     return b"".join(source[start : start + length if length else None] for start, length in extents)
+
+
+def _coloured(items: _Items) -> Sequence[tuple[bytes, bytes]]:
+    """The properties that tell the colours: those of the primary picture, or of its first tile where it is a grid."""
+    own = items.properties.get(items.primary, [])
+    if any(kind == b"colr" for kind, _ in own):
+        return own
+    tiles = [targets[0] for kind, origin, targets in items.references if kind == b"dimg" and origin == items.primary]
+    return items.properties.get(tiles[0], []) if tiles else own
 
 
 def _standing_alone(items: _Items) -> int:

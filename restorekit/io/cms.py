@@ -28,6 +28,15 @@ def space_of_profile(profile: bytes) -> str | None:
     return _SPACES.get(profile[16:20]) if profile[36:40] == b"acsp" else None
 
 
+def writes(profile: bytes) -> bool:
+    """Whether LittleCMS can bring colours to the numbers of a profile: those of scanners and cameras lack that way."""
+    try:
+        from_working(np.zeros((1, 1, 3), np.float32), profile)
+    except InputError:
+        return False
+    return True
+
+
 def to_working(
     samples: NDArray[Any], profile: bytes, *, intent: Intent = "relative", black_point: bool = True
 ) -> NDArray[np.float32]:

@@ -74,7 +74,7 @@ def read_picture(path: Path, kind: PictureKind, *, gain_map: bool = False) -> Fr
         metadata=Metadata(
             exif=metadata.clean_exif(carried.exif),
             icc=profile,
-            xmp=metadata.clean_xmp(carried.xmp),
+            xmp=metadata.clean_xmp(carried.xmp, orientation),
             iptc=carried.iptc,
             color=color,
         ),

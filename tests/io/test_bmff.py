@@ -26,9 +26,14 @@ XMP = b"<x:xmpmeta/>"
 
 
 def heif(
-    properties: list[bytes], *, inside: bool = False, links: list[bytes] | None = None, extra: tuple[bytes, ...] = ()
+    properties: list[bytes],
+    *,
+    inside: bool = False,
+    links: list[bytes] | None = None,
+    extra: tuple[bytes, ...] = (),
+    owner: int = 1,
 ) -> bytes:
-    """A file whose item 1 is the picture, 2 an EXIF block and 3 an XMP packet."""
+    """A file whose item 1 is the picture, 2 an EXIF block and 3 an XMP packet; ``owner`` has the properties."""
     contents = {2: struct.pack(">I", 6) + b"Exif\0\0" + EXIF, 3: XMP}
     data = b"".join(contents.values())
 
@@ -48,7 +53,7 @@ def heif(
             box(
                 b"iprp",
                 box(b"ipco", *properties),
-                box(b"ipma", struct.pack(">IHB", 1, 1, len(owned)), owned, version=0),
+                box(b"ipma", struct.pack(">IHB", 1, owner, len(owned)), owned, version=0),
             ),
             box(b"idat", data) if inside else b"",
             version=0,
@@ -133,3 +138,13 @@ def test_what_is_damaged_is_passed_over() -> None:
         for at in rng.integers(0, len(data), 3):
             broken[at] = rng.integers(0, 256)
         bmff.picture(bytes(broken))
+
+
+def test_a_grid_has_the_colours_of_its_tiles() -> None:
+    """Phones tag the tiles of a picture and not the grid they make."""
+    profile = box(b"colr", b"prof", b"the profile")
+    tile = box(b"dimg", struct.pack(">HHH", 1, 1, 7))
+    assert (
+        bmff.picture(heif([profile], links=[tile], extra=(entry(7, b"hvc1"),), owner=7)).embedded.icc == b"the profile"
+    )
+    assert bmff.picture(heif([profile], extra=(entry(7, b"hvc1"),), owner=7)).embedded.icc == b""
