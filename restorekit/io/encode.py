@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restorekit.frame import Frame
-from restorekit.io import embed, hdr, metadata
-from restorekit.io.embed_avif import UNSPECIFIED, into_avif
+from restorekit.io import embedded_write, metadata
 from restorekit.io.embedded import Embedded
+from restorekit.io.embedded_write_avif import UNSPECIFIED, into_avif
+from restorekit.io.exr import write_exr
 from restorekit.io.formats import FORMATS, OutputSpec
 from restorekit.io.png_write import write_png
 from restorekit.io.tagging import code_points, is_srgb, profile
@@ -37,10 +38,12 @@ def jpeg(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
     """Baseline JPEG at full colour resolution."""
     coded = imagecodecs.jpeg8_encode(_interleaved(frame, spec), level=spec.quality, subsampling="444")
     room = FORMATS["jpeg"].block_bytes
-    carried = _embedded(frame, software, profile(frame), room if len(frame.metadata.exif) > room else embed.EXIF_LIMIT)
+    carried = _embedded(
+        frame, software, profile(frame), room if len(frame.metadata.exif) > room else embedded_write.EXIF_LIMIT
+    )
     if len(carried.iptc) > room:
         carried = replace(carried, iptc=b"")
-    file.writelines(embed.into_jpeg(bytes(coded), carried))
+    file.writelines(embedded_write.into_jpeg(bytes(coded), carried))
 
 
 def png(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
@@ -48,13 +51,13 @@ def png(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
     codes = code_points(frame.state) if frame.state.transfer in ("pq", "hlg") else None
     short = is_srgb(frame.state) and not frame.metadata.icc
     carried = replace(_embedded(frame, software, b"" if codes or short else profile(frame)), cicp=codes)
-    chunks = embed.png_chunks(carried, srgb=short)
+    chunks = embedded_write.png_chunks(carried, srgb=short)
     write_png(file, _interleaved(frame, spec), chunks, small=spec.compression == "small")
 
 
 def exr(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
     """OpenEXR of half or single floats."""
-    hdr.write_exr(Path(file.name), frame, compression=spec.compression or "zip", software=software)
+    write_exr(Path(file.name), frame, compression=spec.compression or "zip", software=software)
 
 
 def webp(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
@@ -70,7 +73,7 @@ def webp(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
         method=WEBP_LOSSLESS_METHOD if lossless else WEBP_METHOD,
     )
     carried = _embedded(frame, software, profile(frame))
-    file.writelines(embed.into_webp(bytes(coded), carried, width=frame.width, height=frame.height))
+    file.writelines(embedded_write.into_webp(bytes(coded), carried, width=frame.width, height=frame.height))
 
 
 def avif(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
@@ -105,7 +108,7 @@ def jxl(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
         distance=0.0 if lossless else _jxl_distance(spec.quality),
         usecontainer=False,
     )
-    file.writelines(embed.into_jxl(bytes(coded), _embedded(frame, software, b"")))
+    file.writelines(embedded_write.into_jxl(bytes(coded), _embedded(frame, software, b"")))
 
 
 def tiff(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:

@@ -110,7 +110,7 @@ FORMATS: Mapping[str, OutputFormat] = {
         ("linear",),
         primaries=("bt709", "p3", "bt2020", "adobe-rgb", "prophoto", "xyz", "ap1"),
         compressions=("zip", "zips", "piz", "rle", "none"),
-        metadata=(),
+        metadata=("xmp",),
     ),
     "webp": OutputFormat(
         (".webp",), (8,), ("display",), _ENCODED, compressions=("lossy", "lossless"), largest_px=16382

@@ -96,7 +96,7 @@ def _decoded(path: Path, head: bytes, kind: Kind | None, headerless: Headerless 
 
         return _whole(read_dng(path))
     if kind == "exr":
-        from restorekit.io.hdr import read_exr
+        from restorekit.io.exr import read_exr
 
         return read_exr(path)
     if kind == "radiance":

@@ -148,7 +148,8 @@ def by_openexr(path: Path) -> Found:
     with OpenEXR.File(str(path)) as file:
         header, channels = dict(file.header()), file.channels()
         pixels = np.concatenate([np.atleast_3d(channels[name].pixels) for name in sorted(channels, reverse=True)], 2)
-    return Found(pixels, header=header, tags={"chromaticities": header["chromaticities"]})
+    xmp = header.get("xmp", "").encode()
+    return Found(pixels, xmp=xmp, header=header, tags={"chromaticities": header["chromaticities"]})
 
 
 def by_boxes(path: Path) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from restorekit.errors import InputError
 from restorekit.facts import Exposure, Metadata
 from restorekit.frame import Frame
 from restorekit.io import OutputSpec, read, write
-from restorekit.io.metadata import exif_bytes, photo_tree
-from restorekit.state import ImageState
+from restorekit.io.metadata import capture_time, exif_bytes, exif_fields, photo_tree
+from restorekit.io.tiff import ASCII, RATIONAL, SHORT, Field
+from restorekit.state import SHORTHANDS, ImageState
+from restorekit.testing import rgb_frame
 
 SCENE = ImageState("rgb", "scene", "linear", "bt2020")
 
@@ -167,3 +170,29 @@ def test_files_without_colour_are_refused(tmp_path: Path) -> None:
         file.write(str(tmp_path / "depth.exr"))
     with pytest.raises(InputError, match=r"depth\.exr: has the channels Z"):
         read(tmp_path / "depth.exr")
+
+
+def test_what_is_known_of_the_shot_comes_back(tmp_path: Path) -> None:
+    """Attributes that OpenEXR has for it are EXIF again, and the XMP packet goes along."""
+    photo = {
+        33434: Field.of(RATIONAL, (1 / 125,)),
+        33437: Field.of(RATIONAL, (2.8,)),
+        34855: Field.of(SHORT, (400,)),
+        42036: Field.of(ASCII, "A lens"),
+        36881: Field.of(ASCII, "+05:30"),
+    }
+    tree = photo_tree(make="Maker", model="One", artist="Somebody", taken=datetime(2024, 5, 6, 7, 8, 9), photo=photo)
+    packet = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        b'<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4"/></rdf:RDF></x:xmpmeta>'
+    )
+    frame = rgb_frame(state=SHORTHANDS["scene-linear"])
+    known = replace(frame, metadata=Metadata(exif=exif_bytes(tree), xmp=packet), exposure=Exposure(1 / 125, 2.8, 400))
+    write(known, tmp_path / "a.exr")
+    found = read(tmp_path / "a.exr")
+    assert found.metadata.xmp == packet
+    image, shot = exif_fields(found.metadata.exif)
+    assert [image.text(tag) for tag in (271, 272, 315)] == ["Maker", "One", "Somebody"]
+    assert (shot.text(42036), shot.text(36881), shot.integer(34855, 0)) == ("A lens", "+05:30", 400)
+    assert shot.numbers(33434) == pytest.approx([1 / 125]) and shot.numbers(33437) == pytest.approx([2.8])
+    assert capture_time(found.metadata.exif) == datetime.fromisoformat("2024-05-06T07:08:09+05:30")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from restorekit.facts import Exposure, Metadata
 from restorekit.frame import Frame
 from restorekit.io import metadata
 from restorekit.io.metadata import ARTIST, MAKE, MODEL
-from restorekit.io.tiff import Field, Tree
+from restorekit.io.tiff import ASCII, RATIONAL, SHORT, Field, Tree
 from restorekit.planes import to_float
 from restorekit.state import ImageState, Primaries
 
@@ -26,12 +28,19 @@ Plane = NDArray[np.floating[Any]]
 
 COPYRIGHT, LENS_MAKE, LENS_MODEL, OFFSET_TIME_ORIGINAL = 33432, 42035, 42036, 36881
 _ZONE = re.compile(r"([+-])(\d\d):(\d\d)")
+_TEXTS = ("cameraMake", "cameraModel", "owner", "capDate", "lensMake", "lensModel")
+_NUMBERS = {
+    "expTime": (metadata.EXPOSURE_TIME, RATIONAL),
+    "aperture": (metadata.F_NUMBER, RATIONAL),
+    "isoSpeed": (metadata.ISO, SHORT),
+}
 _TOLERANCE = 0.002
 
 
 def read_exr(path: Path) -> Frame:
     """An OpenEXR image as a scene-referred linear frame of its own float type; infinities and NaN stay, with a note.
 
+    The standard attributes about the shot become EXIF, an ``xmp`` attribute is XMP.
     RGB, gray (Y) and luminance/chroma (Y, RY, BY) images are read; alpha (A) goes along, and the colours that OpenEXR
     has multiplied with it are divided by it (what glows where it is 0 stays). Primaries are those of
     the ``chromaticities`` attribute, Rec. 709 where there is none (the default of OpenEXR) or, with a note, where
@@ -67,7 +76,7 @@ def read_exr(path: Path) -> Frame:
         ImageState("rgb" if pixels.shape[0] == 3 else "gray", "scene", "linear", primaries),
         alpha=None if alpha is None else torch.from_numpy(alpha),
         exposure=Exposure(*(_positive(header.get(name)) for name in ("expTime", "aperture", "isoSpeed"))),
-        metadata=Metadata(color=(primaries, "linear")),
+        metadata=Metadata(exif=_exif(header), xmp=_packet(header), color=(primaries, "linear")),
         source=path,
     )
     for note in notes:
@@ -79,7 +88,7 @@ def write_exr(path: Path, frame: Frame, *, compression: str, software: str) -> N
     """Write a linear frame of float16 or float32 pixels; the path is overwritten.
 
     Colours are multiplied with alpha where there is one, as OpenEXR asks; half floats are rounded once more by that.
-    Attributes: ``chromaticities`` of the primaries, exposure, capture date, place, camera, lens and owner.
+    Attributes: ``chromaticities``, exposure, capture date, place, camera, lens, owner, and XMP as ``xmp``.
 
     Raises RuntimeError or OSError where OpenEXR cannot write.
     """
@@ -97,6 +106,7 @@ def write_exr(path: Path, frame: Frame, *, compression: str, software: str) -> N
         "type": OpenEXR.scanlineimage,
         "chromaticities": _chromaticities(CHROMATICITIES[frame.state.primaries]),
         "software": software,
+        **({"xmp": frame.metadata.xmp.decode("utf-8", "replace")} if frame.metadata.xmp else {}),
         **_capture_attributes(frame),
     }
     with OpenEXR.File(header, channels) as file:
@@ -200,6 +210,33 @@ def _capture_attributes(frame: Frame) -> dict[str, Any]:
         sign, hours, minutes = offset.groups()
         known["utcOffset"] = (-1.0 if sign == "+" else 1.0) * (int(hours) * 3600 + int(minutes) * 60)
     return known | _place(metadata.exif_tree(frame.metadata.exif).get(metadata.GPS_IFD))
+
+
+def _exif(header: Mapping[str, Any]) -> bytes:
+    """An EXIF block of the standard attributes about camera and shot; empty where there are none."""
+    texts = {name: value for name in _TEXTS if isinstance(value := header.get(name), str) and value}
+    lens = {"lensMake": LENS_MAKE, "lensModel": LENS_MODEL}
+    photo = {tag: Field.of(ASCII, texts[name]) for name, tag in lens.items() if name in texts}
+    for name, (tag, kind) in _NUMBERS.items():
+        value = _positive(header.get(name))
+        if value is not None and (kind != SHORT or value < 65535):
+            photo[tag] = Field.of(kind, (value,))
+    taken = None
+    with contextlib.suppress(ValueError):
+        taken = datetime.strptime(texts.get("capDate", ""), "%Y:%m:%d %H:%M:%S")
+    seconds = header.get("utcOffset")
+    if taken and isinstance(seconds, int | float) and abs(seconds) <= 14 * 3600:
+        minutes = round(-seconds / 60)
+        zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
+        photo[OFFSET_TIME_ORIGINAL] = Field.of(ASCII, zone)
+    make, model, owner = (texts.get(name, "") for name in ("cameraMake", "cameraModel", "owner"))
+    tree = metadata.photo_tree(make=make, model=model, artist=owner, taken=taken, photo=photo)
+    return metadata.exif_bytes(tree) if tree else b""
+
+
+def _packet(header: Mapping[str, Any]) -> bytes:
+    packet = header.get("xmp", "")
+    return metadata.clean_xmp(packet.encode("utf-8")) if isinstance(packet, str) and packet else b""
 
 
 def _place(gps: Tree | Field | None) -> dict[str, float]:

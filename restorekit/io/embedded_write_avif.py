@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from restorekit.io.embed import box
 from restorekit.io.embedded import Embedded
+from restorekit.io.embedded_write import box
 
 UNSPECIFIED = 2
 """The code point of ITU-T H.273 for primaries and transfer functions that something else tells."""
