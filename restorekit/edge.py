@@ -19,7 +19,7 @@ from restorekit.io import cms
 from restorekit.io.formats import Intent, OutputSpec, refusal
 from restorekit.pipeline import Step
 from restorekit.stage import Stage, StageSpec
-from restorekit.state import ImageState
+from restorekit.state import ImageState, Primaries, Transfer
 
 
 def bridge(have: ImageState, want: ImageState, name: str) -> tuple[Step, ...]:
@@ -66,14 +66,22 @@ def delivery(have: ImageState, spec: OutputSpec, metadata: Metadata) -> tuple[tu
     own = cms.space_of_profile(metadata.icc) if metadata.icc and metadata.color is None else None
     if spec.color != "source" or own is None or have.layout != "rgb" or have.reference != "display":
         want = delivered(have, spec, metadata.color)
-        told: tuple[str, ...] = ()
-        if spec.color == "source" and metadata.color and want.transfer != metadata.color[1] != have.transfer:
-            told = (f"{spec.format} is written as {want.primaries} {want.transfer}, the input is {metadata.color[1]}",)
+        told = _not_as_source(want, spec, metadata.color) if spec.color == "source" and metadata.color else ()
         return tuple(_recolor(have, want, spec.format)), told
     profile_state = replace(have, primaries="icc", transfer="srgb")
     if own != "rgb" or refusal(spec.format, spec.bits, profile_state) or not cms.writes(metadata.icc):
         return (), (f"{spec.format} is not written with the input's {own} profile, its colours are {have.primaries}",)
     return (*_recolor(have, cms.WORKING, spec.format), ToProfile(metadata.icc, spec.intent, spec.black_point)), ()
+
+
+def _not_as_source(want: ImageState, spec: OutputSpec, source: tuple[Primaries, Transfer]) -> tuple[str, ...]:
+    """What ``color: source`` could not keep of the colours of the input."""
+    if want.layout != "rgb" or want.transfer == "linear" or (want.primaries, want.transfer) == source:
+        return ()
+    said = f"{spec.format} is written as {want.primaries} {want.transfer}, the input is {source[0]} {source[1]}"
+    if source[1] in ("pq", "hlg") and want.transfer not in ("pq", "hlg"):
+        said += ": what it has above white is cut; write png of 16 bits or avif of 10 to keep it"
+    return (said,)
 
 
 @dataclass(frozen=True)

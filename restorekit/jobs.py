@@ -85,8 +85,8 @@ def plan(
     states of the pipeline do not fit, and RestorekitError when an output cannot hold its state, would overwrite an
     input, or exists under ``existing="error"``.
     """
-    single = _single_file(inputs, output)
-    outputs = _specs_for_file(pipeline, output) if single else pipeline.outputs
+    pipeline, single = for_output(pipeline, inputs, output)
+    outputs = pipeline.outputs
     _check(pipeline, outputs, output)
     folder = output.parent if single else output
     journal = Journal(folder)
@@ -148,12 +148,29 @@ def _files_of(pipeline: Pipeline) -> Iterator[Path]:
                 yield value
 
 
+def for_output(pipeline: Pipeline, inputs: Sequence[Path], output: Path) -> tuple[Pipeline, bool]:
+    """The pipeline with the one output that is named where ``output`` is a file, and whether it is one.
+
+    Raises RestorekitError for a file of a format that is not written, and for one file for a folder of inputs.
+    """
+    if not _single_file(inputs, output):
+        return pipeline, False
+    return pipeline.with_outputs(_specs_for_file(pipeline, output)), True
+
+
 def _specs_for_file(pipeline: Pipeline, output: Path) -> tuple[OutputSpec, ...]:
-    """The output the pipeline declares for this extension, or that format with its defaults."""
+    """The output the pipeline declares for this extension, or its first one in that format.
+
+    The colour space, the stage it is taken from, and a depth that the format has too are kept.
+    """
     wanted = format_of_path(output)
     assert wanted is not None
     same = [spec for spec in pipeline.outputs if spec.format == wanted]
-    return (same[0] if same else OutputSpec(format=wanted),)
+    if same:
+        return (same[0],)
+    first = pipeline.outputs[0]
+    bits = first.bits if first.bits in FORMATS[wanted].bits else None
+    return (replace(first, format=wanted, bits=bits, compression=None),)
 
 
 def _sources(

@@ -32,13 +32,18 @@ def json_schema() -> dict[str, Any]:
         }
         schema["description"] = entry.summary
         definitions[name] = schema
-        needed = {
-            "type": "object",
-            "properties": {name: {"anyOf": [{"$ref": f"#/$defs/{name}"}, {"type": "null"}]}},
-            "required": [name],
-            "additionalProperties": False,
-        }
-        choices += [{"const": name, "description": entry.summary}, needed]
+        own: dict[str, Any] = {"$ref": f"#/$defs/{name}"}
+        bare = not schema.get("required")
+        choices.append(
+            {
+                "type": "object",
+                "properties": {name: {"anyOf": [own, {"type": "null"}]} if bare else own},
+                "required": [name],
+                "additionalProperties": False,
+            }
+        )
+        if bare:
+            choices.append({"const": name, "description": entry.summary})
     axes = {axis: {"enum": list(values)} for axis, values in AXES.items() if axis != "frames"}
     state = {
         "anyOf": [{"enum": list(SHORTHANDS)}, {"type": "object", "properties": axes, "additionalProperties": False}]
@@ -71,7 +76,7 @@ def json_schema() -> dict[str, Any]:
                     "headerless": pydantic.TypeAdapter(Headerless).json_schema(),
                 },
             },
-            "stages": {"type": "array", "minItems": 1, "items": {"anyOf": choices}},
+            "stages": {"type": "array", "items": {"anyOf": choices}},
             "output": {"anyOf": [output, {"type": "array", "items": output}]},
         },
         "$defs": definitions,
@@ -79,7 +84,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def describe(stage: type[Stage]) -> Iterator[dict[str, Any]]:
-    """The parameters of a stage as rows: name, type, default, range, unit, doc.
+    """The parameters of a stage as rows: name, type, default or that it is needed, range, unit, doc.
 
     ``exclusive`` tells that a value must lie above ``minimum`` and may not be it.
     """
@@ -93,6 +98,7 @@ def describe(stage: type[Stage]) -> Iterator[dict[str, Any]]:
             "type": " or ".join(kind for kind in kinds if kind) or "choice",
             "choices": limits.get("enum", []),
             "default": item.get("default"),
+            "needed": name in schema.get("required", ()),
             "minimum": limits.get("minimum", limits.get("exclusiveMinimum")),
             "exclusive": "exclusiveMinimum" in limits,
             "maximum": limits.get("maximum"),

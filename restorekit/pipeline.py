@@ -89,8 +89,12 @@ class Pipeline:
     def set(self, step: str, /, **params: Any) -> Pipeline:
         """This pipeline with parameters of one step changed. Steps are named by id or stage name.
 
+        ``output`` names the outputs, all of them: ``set("output", color="p3")``.
+
         Raises PipelineError for an unknown step or parameter, or a value out of range.
         """
+        if step == "output":
+            return self._with_changed_outputs(params)
         matches = [s for s in self.steps if s.id == step] or [s for s in self.steps if s.stage.spec.name == step]
         if len(matches) != 1:
             ids = [s.id for s in self.steps]
@@ -103,6 +107,17 @@ class Pipeline:
             raise PipelineError(self.source, tuple(Problem(f"{step}: {m}") for m in messages))
         changed = Step(matches[0].id, type(stage)(**{**dataclasses.asdict(stage), **params}))  # type: ignore[call-overload]
         return replace_steps(self, tuple(changed if s is matches[0] else s for s in self.steps))
+
+    def _with_changed_outputs(self, params: Mapping[str, Any]) -> Pipeline:
+        wanted = [{**spec.as_dict(), **params} for spec in self.outputs]
+        for content in wanted:
+            for message in parameter_problems(OutputSpec, content):
+                raise PipelineError(self.source, (Problem(f"output: {message}"),))
+        return self.with_outputs([OutputSpec(**content) for content in wanted])
+
+    def with_outputs(self, outputs: Sequence[OutputSpec]) -> Pipeline:
+        """This pipeline with other outputs."""
+        return Pipeline(self.steps, self.input, outputs, self.name, self.summary, self.source)
 
     def states(self, start: ImageState | None = None) -> tuple[ImageState, ...]:
         """The state before the first stage and after each stage.
@@ -213,8 +228,8 @@ def tap_index(spec: OutputSpec, ids: Sequence[str]) -> int:
     return len(ids) - 1 if spec.from_ is None else list(ids).index(spec.from_)
 
 
-def parameter_problems(stage: type[Stage], params: Mapping[str, Any]) -> Iterator[str]:
-    """Every mistake in a stage's parameters, one line each."""
+def parameter_problems(stage: type[Stage] | type[OutputSpec], params: Mapping[str, Any]) -> Iterator[str]:
+    """Every mistake in the parameters of a stage or an output, one line each."""
     known = [f.name for f in dataclasses.fields(stage)]  # type: ignore[arg-type]
     try:
         stage(**params)
@@ -223,6 +238,8 @@ def parameter_problems(stage: type[Stage], params: Mapping[str, Any]) -> Iterato
             name = str(item["loc"][0]) if item["loc"] else ""
             if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
                 yield f"unknown parameter '{name}'{did_you_mean(name, known)}" + ("" if known else "; it has none")
+            elif item["type"].startswith("missing"):
+                yield f"parameter '{name}' is needed"
             else:
                 said = item["msg"].removeprefix("Value error, ")
                 said = (said[0].lower() + said[1:]).replace("input should", "should")

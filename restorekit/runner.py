@@ -13,7 +13,7 @@ from restorekit.engine import Progress, Run, render
 from restorekit.errors import OutputError, RestorekitError
 from restorekit.frame import Bracket, Frame
 from restorekit.io import read, write
-from restorekit.io.formats import OutputSpec, losses
+from restorekit.io.formats import losses
 from restorekit.io.limits import DEFAULT, Limits
 from restorekit.io.privacy import Privacy, private
 from restorekit.io.write import SOFTWARE, quantiser
@@ -52,7 +52,7 @@ class Runner:
     """
 
     def __init__(self, pipeline: Pipeline, plan: Plan, options: RunOptions | None = None) -> None:
-        self.pipeline = replace_outputs(pipeline, plan.outputs)
+        self.pipeline = pipeline.with_outputs(plan.outputs)
         self.plan = plan
         self.options = options or RunOptions()
         self.report = RunReport(pipeline.name, pipeline.fingerprint, str(self.options.device))
@@ -181,8 +181,3 @@ def _job_report(job: Job) -> JobReport:
         [str(path) for path in job.outputs],
         warnings=[job.why] if job.action == "kept" else [],
     )
-
-
-def replace_outputs(pipeline: Pipeline, outputs: Sequence[OutputSpec]) -> Pipeline:
-    """The pipeline with other outputs."""
-    return Pipeline(pipeline.steps, pipeline.input, outputs, pipeline.name, pipeline.summary, pipeline.source)

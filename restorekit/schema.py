@@ -249,9 +249,10 @@ class _Reader:
 
     def _stages(self, root: _Located) -> tuple[list[tuple[str, Stage | None]], list[Place]]:
         located = root.children.get("stages")
-        if located is None or not isinstance(located.value, list) or not located.items:
+        if located is None or not isinstance(located.value, list):
             self.complain(
-                "'stages' is missing: a list of stages, e.g. - tone.filmic", located.place if located else (1, 1)
+                "'stages' is missing: a list of stages, e.g. - tone.filmic; [] only converts",
+                located.place if located else (1, 1),
             )
             return [], []
         steps: list[tuple[str, Stage | None]] = []
@@ -299,7 +300,10 @@ class _Reader:
         for message in found:
             key = message.partition("'")[2].partition("'")[0]
             self.complain(f"{name}: {message}", params.keys.get(key, place) if params else place)
-        return ident, cls() if found else cls(**values)
+        if not found:
+            return ident, cls(**values)
+        needed = any(parameter_problems(cls, {}))
+        return ident, None if needed else cls()
 
     def _outputs(self, root: _Located) -> list[tuple[OutputSpec, Place]]:
         located = root.children.get("output")

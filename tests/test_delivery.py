@@ -11,11 +11,12 @@ import torch
 from restorekit.color.primaries import conversion, transformed
 from restorekit.color.transfer import decode
 from restorekit.delivery import delivered, problems
+from restorekit.edge import delivery
 from restorekit.engine import render
 from restorekit.errors import OutputError
 from restorekit.facts import Metadata
 from restorekit.frame import Frame
-from restorekit.io.formats import OutputSpec
+from restorekit.io.formats import Format, OutputSpec
 from restorekit.io.write import quantiser, write
 from restorekit.pipeline import InputSpec, Pipeline
 from restorekit.stages.color import Decode, Encode
@@ -112,13 +113,28 @@ def test_an_unnamed_profile_is_written_back() -> None:
 
 def test_a_profile_that_colours_cannot_be_brought_to_is_left_out() -> None:
     """Profiles of scanners and cameras lead from their numbers to colours, not back."""
-    from restorekit.edge import delivery
-
     one_way = bytearray(_gamma_18_profile())
     for curve in (b"rTRC", b"gTRC", b"bTRC"):
         one_way[one_way.index(curve)] = ord("x")
     stages, (told,) = delivery(SRGB, OutputSpec(color="source"), Metadata(icc=bytes(one_way)))
     assert stages == () and "input's rgb profile" in told
+
+
+@pytest.mark.parametrize(
+    ("format", "source", "said"),
+    [
+        ("jxl", ("p3", "srgb"), "jxl is written as bt709 srgb, the input is p3 srgb"),
+        (
+            "jpeg",
+            ("bt2020", "pq"),
+            "jpeg is written as bt2020 srgb, the input is bt2020 pq: what it has above",
+        ),
+        ("png", ("p3", "srgb"), ""),
+    ],
+)
+def test_what_of_the_source_is_not_kept_is_said(format: Format, source: tuple[Primaries, Transfer], said: str) -> None:
+    _, told = delivery(SRGB, OutputSpec(format=format, color="source"), Metadata(color=source))
+    assert bool(told) == bool(said) and "".join(told).startswith(said)
 
 
 def _gamma_18_profile() -> bytes:

@@ -12,15 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from restorekit.errors import InputError, OutputError, RestorekitError
-from restorekit.jobs import plan
+from restorekit.frame import Frame
+from restorekit.io import read, write
+from restorekit.jobs import for_output, plan
 from restorekit.pipeline import Pipeline
 from restorekit.report import RunReport
 from restorekit.runner import Runner, RunOptions
 from restorekit.schema import parse
 from restorekit.stages.raw import HotPixels
+from restorekit.state import ImageState
 
 PIPE = """\
 restorekit: 1
@@ -158,6 +162,23 @@ def test_a_single_output_file_takes_its_format_from_its_name(tmp_path: Path) -> 
         assert image.format == "JPEG" and image.size == (40, 30)
     with pytest.raises(InputError, match="no such file"):
         go(tmp_path / "none.png", tmp_path / "c.png")
+
+
+def test_a_single_output_file_keeps_what_the_pipeline_says_of_its_colours(tmp_path: Path) -> None:
+    """The extension changes the format; the space, and a depth that it has too, stay."""
+    frame = Frame(torch.rand(3, 20, 24, generator=torch.manual_seed(0)), ImageState(primaries="p3"))
+    write(frame, tmp_path / "a.png")
+    pipeline = Pipeline.load("photo-resize")
+    for name, bits, wanted in (("b.avif", None, 8), ("c.png", None, 8), ("d.png", 16, 16)):
+        target, single = for_output(pipeline, [tmp_path / "a.png"], tmp_path / name)
+        assert single
+        target = target.set("output", bits=bits) if bits else target
+        made = plan(target, [tmp_path / "a.png"], tmp_path / name)
+        ((_, report),) = Runner(target, made).run()
+        assert report.status == "done"
+        result = read(tmp_path / name)
+        assert result.state.primaries == "p3"
+        assert result.pixels.dtype == (torch.uint8 if wanted == 8 else torch.uint16)
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -12,7 +13,7 @@ import yaml
 from restorekit import bundled
 from restorekit.errors import PipelineError, RestorekitError
 from restorekit.json_schema import describe, json_schema
-from restorekit.pipeline import Pipeline
+from restorekit.pipeline import Pipeline, parameter_problems
 from restorekit.registry import stage_class, stage_entries
 from restorekit.schema import parse
 
@@ -252,4 +253,27 @@ def test_every_parameter_is_documented_and_every_stage_cites_its_source(name: st
     assert cls.__doc__ and not cls.__doc__.startswith(f"{cls.__name__}(")
     for parameter, schema in pydantic.TypeAdapter(cls).json_schema().get("properties", {}).items():
         assert schema.get("description"), f"{name}.{parameter} has no doc"
-    cls()
+    needed = {row["name"] for row in describe(cls) if row["needed"]}
+    complaints = list(parameter_problems(cls, {}))
+    assert complaints == [f"parameter '{parameter}' is needed" for parameter in sorted(needed)]
+
+
+def test_what_a_stage_needs_is_asked_for() -> None:
+    text = GOOD.replace("- tone.reinhard: {key: 0.2}", "- tone.filmic\n  - color.soft_proof: {paper: true}")
+    assert "p.yaml:7:5: color.soft_proof: parameter 'profile' is needed" in problems(text)
+
+
+def test_a_pipeline_without_stages_only_converts() -> None:
+    pipe = parse("restorekit: 1\ninput: {state: sensor-bayer}\nstages: []\noutput: {format: dng}\n", "p.yaml")
+    assert pipe.steps == () and pipe.outputs[0].format == "dng"
+
+
+def test_outputs_are_set_as_steps_are() -> None:
+    pipe = parse(GOOD, "p.yaml")
+    changed = pipe.set("output", color="p3")
+    assert {spec.color for spec in changed.outputs} == {"p3"}
+    assert [replace(spec, color=None) for spec in changed.outputs] == list(pipe.outputs)
+    with pytest.raises(PipelineError, match=r"output: unknown parameter 'colour'; did you mean 'color'\?"):
+        pipe.set("output", colour="p3")
+    with pytest.raises(PipelineError, match="output: parameter 'bits': must be"):
+        pipe.set("output", bits=7)

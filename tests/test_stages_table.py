@@ -42,7 +42,8 @@ def made(name: str, state: ImageState | None = None) -> Stage:
         return Resize(scale=0.7)
     if name == "raw.demosaic" and state and state.layout == "xtrans":
         return Demosaic(method="libraw")
-    return stage_class(name)()
+    cls = stage_class(name)
+    return cls(**{row["name"]: Path("absent") for row in describe(cls) if row["needed"]})
 
 
 def states(stage: Stage) -> Iterator[ImageState]:
@@ -99,6 +100,8 @@ def frame(state: ImageState, height: int, width: int) -> Frame:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_stage_keeps_the_laws_in_every_state_it_takes(name: str, law: str) -> None:
     stage = made(name)
+    if any(row["needed"] for row in describe(type(stage))):
+        pytest.skip("needs a file; its own tests hold the laws")
     if isinstance(stage, BracketStage):
         pytest.skip("takes a bracket; the laws are those of stages for single frames")
     if law == LAWS[0] and stage.reach().kind == "global":

@@ -105,7 +105,8 @@ def show_stage(name: str, as_json: Json = False) -> None:
         limits = "" if unlimited else f" [{above}{_limit(row['minimum'])}..{_limit(row['maximum'])}]"
         choices = f" {'|'.join(map(str, row['choices']))}" if row["choices"] else ""
         unit = f" {row['unit']}" if row["unit"] else ""
-        typer.echo(f"  {row['name']} = {row['default']}{unit}{limits}{choices}: {row['doc']}")
+        value = "needed" if row["needed"] else f"= {row['default']}"
+        typer.echo(f"  {row['name']} {value}{unit}{limits}{choices}: {row['doc']}")
 
 
 def _axes(values: Mapping[str, str]) -> str:

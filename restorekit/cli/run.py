@@ -100,12 +100,13 @@ def run(
 ) -> None:
     """Run a pipeline on files and folders."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: idle threads sleep instead of spinning
+    from restorekit.jobs import for_output
     from restorekit.jobs import plan as make_plan
     from restorekit.schema import load
 
     if len(paths) < 2:
         raise RestorekitError("run takes inputs and an output: restorekit run PIPELINE INPUT... OUTPUT")
-    pipe = load(pipeline)
+    pipe, _ = for_output(load(pipeline), paths[:-1], paths[-1])
     for text in assignments or []:
         pipe = assigned(pipe, text)
     bracket = pipe.input is not None and pipe.input.state.frames != "single"

@@ -29,6 +29,7 @@ _DAMAGE = (
 )
 """What decoders raise for damaged data."""
 
+COMPRESSION, VC5 = 259, 9
 SUB_TILE_BLOCK, ROW_INTERLEAVE, COLUMN_INTERLEAVE = 50974, 50975, 52547
 
 
@@ -64,6 +65,10 @@ def _decoded(path: Path, file: BinaryIO, raw: Directory) -> NDArray[Any]:
     """The stored values ``[H,W]`` or ``[H,W,C]`` of a directory."""
     import tifffile
 
+    if raw.integer(COMPRESSION, 1) == VC5:
+        raise InputError(
+            f"{path}: is compressed by VC-5 (GoPro), which cannot be read; convert it with Adobe DNG Converter"
+        )
     try:
         if is_predicted_float24(raw):
             return read_float24(file, raw)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from restorekit.io.raw import Headerless
 
 _RAW = (
-    "3fr arw bay cap cr2 cr3 crw dc2 dcr dcs erf fff iiq k25 kdc mdc mef mos mrw nef nrw orf pef ptx pxn r3d raf raw "
-    "rw2 rwl rwz sr2 srf srw x3f"
+    "3fr arw bay cap cr2 cr3 crw dc2 dcr dcs erf fff gpr iiq k25 kdc mdc mef mos mrw nef nrw orf pef ptx pxn r3d raf "
+    "raw rw2 rwl rwz sr2 srf srw x3f"
 )
 RAW_EXTENSIONS = frozenset(f".{name}" for name in _RAW.split())
 _OTHERS = "avif avifs bmp dng exr gif hdr heic heif hif jpeg jpg jxl pic png tif tiff webp"

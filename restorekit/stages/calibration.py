@@ -18,9 +18,8 @@ from restorekit.errors import InputError, StageError
 from restorekit.facts import Exposure
 from restorekit.frame import Frame
 from restorekit.io.opcodes import FixVignetteRadial, GainMap, encode, parse
-from restorekit.stage import Nothing, Stage, StageSpec, changed_at, param, parameters
+from restorekit.stage import Stage, StageSpec, changed_at, param, parameters
 from restorekit.stages.raw import BlackLevel, HotPixels
-from restorekit.state import ImageState
 
 MIDDLE = 0.1
 """Share of height and width around the centre whose median counts as 1 in a flat field."""
@@ -58,18 +57,10 @@ class DarkFrame(Stage):
         name="raw.dark_frame", source=f"dark subtraction of CCD photometry: {TEXTBOOK}", accepts=LINEAR_RAW
     )
 
-    file: Annotated[Path | None, param("RAW file taken with the lens cap on")] = None
+    file: Annotated[Path, param("RAW file taken with the lens cap on")]
     scale: Annotated[Literal["none", "auto"], param("As it is, or by the ratio of the exposures")] = "none"
 
-    def suited(self, frame: Frame) -> Stage:
-        return Nothing() if self.file is None else self
-
-    def warnings(self, state: ImageState) -> tuple[str, ...]:
-        return () if self.file else (f"{self.spec.name} does nothing without a file; give it with file",)
-
     def apply(self, frame: Frame) -> Frame:
-        if self.file is None:
-            return frame
         _check_unbalanced(frame, self)
         dark, exposure = _dark(self.file, changed_at(self.file, self), _full_shape(frame))
         factor = 1.0
@@ -116,20 +107,12 @@ class FlatField(Stage):
         accepts=LINEAR_RAW,
     )
 
-    file: Annotated[Path | None, param("RAW file of an evenly lit surface")] = None
+    file: Annotated[Path, param("RAW file of an evenly lit surface")]
     radius_px: Annotated[int, param("Radius of the smoothing; dust needs a small one", unit="px", ge=0, le=500)] = 6
     max_gain: Annotated[float, param("Largest gain, which keeps the noise of dark corners low", ge=1, le=64)] = 8.0
     keep_color: Annotated[bool, param("A tint of the flat field's light does not tint the picture")] = True
 
-    def suited(self, frame: Frame) -> Stage:
-        return Nothing() if self.file is None else self
-
-    def warnings(self, state: ImageState) -> tuple[str, ...]:
-        return () if self.file else (f"{self.spec.name} does nothing without a file; give it with file",)
-
     def apply(self, frame: Frame) -> Frame:
-        if self.file is None:
-            return frame
         _check_unbalanced(frame, self)
         cell = frame.camera.cfa if frame.state.is_mosaic else ()
         flat = _flat(self.file, changed_at(self.file, self), _full_shape(frame), cell, self)

@@ -25,12 +25,12 @@ HALO_ROWS = 4
 
 @parameters
 class Mertens(BracketStage):
-    """Exposure fusion by Mertens, Kautz and Van Reeth, from encoded frames to one encoded frame in 0..1.
+    """Exposure fusion by Mertens, Kautz and Van Reeth, from encoded frames to one encoded frame.
 
     Every pixel of every frame is weighted by local contrast, saturation and nearness to 0.5, each to the power
     of its parameter (all 1 in the paper); the frames are blended with these weights in a Laplacian pyramid.
     The frames must be aligned. The result has metadata, exposure and alpha of the bracket's reference frame;
-    masks and facts are dropped. The sum of the pyramid is clamped to 0..1.
+    masks and facts are dropped. The sum of the pyramid is clamped to the range of the frames, at least 0..1.
 
     The finest level is computed strip by strip from the frames as they are stored, so that no frame and no
     weight exists as floats at full size.
@@ -58,6 +58,7 @@ class Mertens(BracketStage):
         reference = bracket.reference.upright()
         frames = [frame.upright() for frame in bracket]
         self._check_bracket(frames, reference)
+        low, high = _range(frames)
         halves, half_weights = self._halved(frames)
         coarse = _blended(halves, half_weights)
         del half_weights
@@ -68,7 +69,7 @@ class Mertens(BracketStage):
             for strip, weight, small in zip(strips, weights, halves, strict=True):
                 detail = strip[:, inner] - up(small, top, bottom, reference.width)
                 rows.addcmul_(detail, weight[inner])
-            pixels[:, top:bottom] = rows.clamp_(0.0, 1.0)
+            pixels[:, top:bottom] = rows.clamp_(low, high)
         notes = tuple(dict.fromkeys(note for frame in frames for note in frame.notes))
         state = self.emits(reference.state)
         return replace(reference, pixels=pixels, state=state, masks={}, facts=Facts(), notes=notes)
@@ -142,6 +143,13 @@ def _power(values: Tensor, exponent: float) -> Tensor:
     if exponent == 1:
         return values
     return values.sqrt_() if exponent == 0.5 else values.pow_(exponent)
+
+
+def _range(frames: Sequence[Frame]) -> tuple[float, float]:
+    """The least and the largest value of the frames, at most 0 and at least 1: colours outside the gamut go beyond."""
+    floats = [frame.pixels for frame in frames if frame.pixels.dtype.is_floating_point]
+    values = [float(extreme) for pixels in floats for extreme in torch.aminmax(pixels)]
+    return min(0.0, *values, 0.0), max(1.0, *values, 1.0)
 
 
 def _strips(frame: Frame) -> list[tuple[int, int]]:

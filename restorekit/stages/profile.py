@@ -71,7 +71,7 @@ class ProfileCurve(Stage):
     def apply(self, frame: Frame) -> Frame:
         frame, profile = _profile(frame, self.profile, self)
         if profile.tone_curve is None:
-            which = str(self.profile) if self.profile else f"the profile of {frame.camera.name}"
+            which = str(self.profile or (f"the profile '{profile.name}'" if profile.name else "this file"))
             raise StageError(
                 f"{frame.name}: {self.spec.name} finds no tone curve in {which}; use tone.filmic, or name a profile "
                 "(.dcp) that has one"

@@ -13,8 +13,7 @@ from restorekit.color.primaries import conversion, transformed
 from restorekit.errors import InputError
 from restorekit.frame import Frame
 from restorekit.io import cms
-from restorekit.stage import Nothing, Stage, StageSpec, changed_at, param, parameters
-from restorekit.state import ImageState
+from restorekit.stage import Stage, StageSpec, changed_at, param, parameters
 
 MARK = (1.0, 0.0, 1.0)
 """Linear colour of places outside the gamut: magenta, which photographs hold least."""
@@ -45,7 +44,7 @@ class SoftProof(Stage):
             "primaries": ("bt709", "p3", "bt2020", "adobe-rgb", "prophoto", "ap1", "xyz"),
         },
     )
-    profile: Annotated[Path | None, param("ICC profile of the printer, paper or display")] = None
+    profile: Annotated[Path, param("ICC profile of the printer, paper or display")]
     intent: Annotated[
         Literal["perceptual", "relative", "saturation", "absolute"], param("How colours are brought to the device")
     ] = "relative"
@@ -53,15 +52,7 @@ class SoftProof(Stage):
     paper: Annotated[bool, param("Show the white of the paper and the black of the ink")] = False
     gamut_warning: Annotated[bool, param("Paint colours the device cannot show magenta")] = False
 
-    def suited(self, frame: Frame) -> Stage:
-        return Nothing() if self.profile is None else self
-
-    def warnings(self, state: ImageState) -> tuple[str, ...]:
-        return () if self.profile else (f"{self.spec.name} does nothing without a profile; give it with profile",)
-
     def apply(self, frame: Frame) -> Frame:
-        if self.profile is None:
-            return frame
         profile = _read(self.profile, changed_at(self.profile, self))
         working = transformed(frame.pixels, conversion(frame.state.primaries, "bt2020")).cpu()
         linear = np.ascontiguousarray(working.permute(1, 2, 0).numpy())

@@ -131,11 +131,12 @@ def _number(facts: Facts, name: str) -> float:
 class Curve(Stage):
     """A smooth monotone tone curve for finished pictures, with the hue kept.
 
-    Values between ``black`` and ``white`` become 0..1, what lies beyond is clamped. The curve is a monotone
+    Values between ``black`` and ``white`` become 0..1. What lies beyond is clamped in scene-referred light, and goes
+    on with slope 1 in display-referred pictures: there it is a colour outside the gamut. The curve is a monotone
     cubic through six points on the square-root axis (near to how bright a value looks); ``contrast`` turns it
     steeper around middle gray, ``shadows`` and ``highlights`` lift (> 0) or lower (< 0) its ends. It is
     applied to the largest and the smallest channel of a pixel, the one between keeps its relative place: the
-    hue of the HSV hexcone stays, and so do neutrals. The result is display-referred, linear, 0..1.
+    hue of the HSV hexcone stays, and so do neutrals. The result is display-referred and linear.
     """
 
     spec = StageSpec(
@@ -153,7 +154,9 @@ class Curve(Stage):
 
     def apply(self, frame: Frame) -> Frame:
         x = frame.pixels - self.black
-        x = x.mul_(1 / (self.white - self.black)).clamp_(0.0, 1.0)
+        x = x.mul_(1 / (self.white - self.black))
+        if frame.state.reference == "scene":
+            x = x.clamp_(0.0, 1.0)
         if self.contrast == self.shadows == self.highlights == 0:
             return frame.with_pixels(x)
         table = torch.from_numpy(_curve_table(self.contrast, self.shadows, self.highlights)).to(x.device)
@@ -162,7 +165,8 @@ class Curve(Stage):
         low, high = x.amin(0, keepdim=True), x.amax(0, keepdim=True)
         new_low, new_high = _looked_up(low, table), _looked_up(high, table)
         spread = (new_high - new_low).div_((high - low).clamp_min_(1e-7))
-        return frame.with_pixels(x.sub_(low).mul_(spread).add_(new_low).clamp_max_(1.0))
+        x = x.sub_(low).mul_(spread).add_(new_low)
+        return frame.with_pixels(x.clamp_max_(1.0) if frame.state.reference == "scene" else x)
 
 
 CURVE_ENTRIES = 4096
@@ -197,12 +201,14 @@ def _monotone_cubic(x: NDArray[np.float64], y: NDArray[np.float64], at: NDArray[
 
 
 def _looked_up(values: Tensor, table: Tensor) -> Tensor:
-    """A table over the square root of values in 0..1, linear between its entries."""
-    position = values.sqrt().mul_(CURVE_ENTRIES - 1)
+    """A table over the square root of values in 0..1, linear between its entries; beyond them with slope 1."""
+    inside = values.clamp(0.0, 1.0)
+    beyond = values - inside
+    position = inside.sqrt_().mul_(CURVE_ENTRIES - 1)
     index = position.to(torch.int32).clamp_max_(CURVE_ENTRIES - 2)
     share = position.sub_(index)
     below = table[index]
-    return torch.lerp(below, table[index + 1], share)
+    return torch.lerp(below, table[index + 1], share).add_(beyond)
 
 
 @parameters

@@ -278,3 +278,13 @@ def test_other_numbers_of_channels_are_refused(tmp_path: Path) -> None:
     path = tiff_dng(tmp_path / "a.dng", image, tile=None, extrasamples=["unspecified"])
     with pytest.raises(InputError, match=r"a\.dng: has 4 values a pixel"):
         read(path)
+
+
+def test_gopro_files_are_refused_by_the_name_of_their_compression(tmp_path: Path) -> None:
+    path = tiff_dng(tmp_path / "a.dng", mosaic())
+    data = bytearray(path.read_bytes())
+    at = data.index((259).to_bytes(2, "little") + (3).to_bytes(2, "little"))
+    data[at + 8] = 9
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.dng: is compressed by VC-5 \(GoPro\)"):
+        read(path)

@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from restorekit.errors import InputError, StageError
-from restorekit.facts import Camera, Exposure, Facts
+from restorekit.facts import Exposure, Facts
 from restorekit.frame import Frame
 from restorekit.io import write_dng
 from restorekit.io.opcodes import Area, FixVignetteRadial, GainMap, ScalePerRow, encode
-from restorekit.stage import Nothing
 from restorekit.stages.calibration import DarkFrame, FlatField
 from restorekit.stages.raw import BlackLevel
 from restorekit.stages.shading import LensShading
@@ -249,12 +248,11 @@ class TestFiles:
         with pytest.raises(StageError, match="before white balance"):
             kind(file=flat)(frame)
 
-    def test_without_a_file_nothing_is_done_and_said_so(self, kind: type[DarkFrame | FlatField]) -> None:
-        frame = BlackLevel()(mosaic(colored(PANEL)))
-        assert isinstance(kind().suited(frame), Nothing)
-        assert "does nothing without a file" in kind().warnings(frame.state)[0]
-
 
 class TestLaws(StageLaws):
-    stages = (DarkFrame(), FlatField())
-    frames = (bayer_frame(), replace(rgb_frame(state=ImageState("rgb", "scene", "linear", "camera")), camera=Camera()))
+    stages = (DarkFrame(file=Path("written by the fixtures")), FlatField(file=Path("written by the fixtures")))
+    frames = (bayer_frame(HEIGHT, WIDTH),)
+
+    @pytest.fixture(autouse=True)
+    def _with_files(self, dark: Path, flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(self), "stages", (DarkFrame(file=dark), FlatField(file=flat)))

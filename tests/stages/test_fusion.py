@@ -146,3 +146,10 @@ def test_the_pyramid_is_burt_and_adelsons() -> None:
     wanted = cv2.pyrUp(smaller[0].numpy(), dstsize=(52, 37))
     assert np.abs(larger - wanted)[2:-2, 2:-2].max() < 1e-6
     assert torch.allclose(up(smaller, 10, 24, 52)[0], torch.from_numpy(larger[10:24]), atol=1e-6)
+
+
+def test_colours_outside_the_gamut_stay_outside() -> None:
+    """Equal frames of Display P3's colours in sRGB come out as they are."""
+    outside = torch.tensor([-0.5, 1.02, -0.3])[:, None, None].expand(3, 40, 30).contiguous()
+    result = Mertens().combine(Bracket((Frame(outside, ENCODED), Frame(outside, ENCODED))))
+    assert torch.allclose(result.pixels, outside, atol=1e-5)

@@ -122,7 +122,7 @@ def test_grays_follow_the_curve() -> None:
 
 
 def test_a_profile_without_a_curve_is_refused_with_a_cure(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match=r"no tone curve in the profile of Maker Model 1; use tone\.filmic"):
+    with pytest.raises(StageError, match=r"no tone curve in this file; use tone\.filmic"):
         ProfileCurve()(scene(camera=replace(CAMERA, profile=CameraProfile())))
     bare = dcp(tmp_path / "bare.dcp", {50940: Field.of(FLOAT, (0, 0, 1, 1)), 50936: Field.of(ASCII, "x")})
     assert ProfileCurve(profile=bare)(scene()).state.reference == "display"

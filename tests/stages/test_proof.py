@@ -54,12 +54,13 @@ def test_a_gamut_warning_marks_only_what_lies_outside(srgb_profile: Path) -> Non
 
 
 class TestSoftProofLaws(StageLaws):
-    stages = (SoftProof(),)
+    stages = (SoftProof(profile=Path("written by the fixture")),)
     frames = (rgb_frame(state=P3),)
 
     @pytest.fixture(autouse=True)
     def _with_profile(self, srgb_profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(type(self), "stages", (SoftProof(), SoftProof(profile=srgb_profile, gamut_warning=True)))
+        stages = (SoftProof(profile=srgb_profile), SoftProof(profile=srgb_profile, gamut_warning=True))
+        monkeypatch.setattr(type(self), "stages", stages)
 
 
 def test_a_profile_is_read_again_when_it_changed(srgb_profile: Path) -> None:

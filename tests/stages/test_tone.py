@@ -172,7 +172,15 @@ class TestCurve:
     def test_levels(self) -> None:
         frame = Frame(torch.tensor([0.05, 0.1, 0.35, 0.6, 0.7]).expand(3, 1, 5).clone(), DISPLAY)
         result = Curve(black=0.1, white=0.6)(frame)
-        assert result.pixels[0, 0].tolist() == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-6)
+        assert result.pixels[0, 0].tolist() == pytest.approx([-0.1, 0, 0.5, 1, 1.2], abs=1e-6)
+        scene = Curve(black=0.1, white=0.6)(replace(frame, state=SCENE))
+        assert scene.pixels[0, 0].tolist() == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-6)
+
+    def test_colours_outside_the_gamut_stay_outside(self) -> None:
+        """Display P3's green and blue, in linear sRGB, through the curve of a finished picture."""
+        outside = torch.tensor([[-0.2249, 1.0420, -0.0786], [0.0, 0.0, 1.0983]]).T[:, None].contiguous()
+        result = Curve(contrast=0.15, shadows=0.15)(Frame(outside, DISPLAY)).pixels
+        assert torch.allclose(result, outside, atol=1e-4)
 
     def test_what_the_sliders_do(self) -> None:
         frame = Frame(torch.tensor([0.02, 0.18, 0.6]).expand(3, 1, 3).clone(), DISPLAY)
