@@ -71,6 +71,10 @@ def applied(frame: Frame) -> Frame:
         carried = replace(carried, exif=metadata.rated(carried.exif, rating))
         taken.append("rating")
     frame = replace(frame, metadata=replace(carried, xmp=xmp.merged(carried.xmp, xmp.clean_xmp(data))))
+    nonsense = {"orientation": ((TIFF, "Orientation"), orientation), "rating": ((XMP, "Rating"), rating)}
+    for word, (key, understood) in nonsense.items():
+        if understood is None and values.get(key):
+            frame = frame.with_note(f"{name}: its sidecar's {word} '{values[key][:20]}' is not understood")
     if refused:
         frame = frame.with_note(f"{name}: its sidecar's crop is left out, it {refused}")
     if taken:

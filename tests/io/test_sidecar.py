@@ -230,3 +230,10 @@ def test_sidecars_in_utf16_are_read(tmp_path: Path) -> None:
     photo(path)
     path.with_suffix(".xmp").write_bytes(packet(TITLE.format("Zürich")).decode().encode("utf-16"))
     assert Packet(read(path).metadata.xmp).values[DC, "title"] == "Zürich"
+
+
+def test_what_is_not_understood_is_said(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    (tmp_path / "a.xmp").write_bytes(packet(tiff_Orientation=77, xmp_Rating="banana"))
+    notes = " ".join(read(tmp_path / "a.png").notes)
+    assert "orientation '77' is not understood" in notes and "rating 'banana' is not understood" in notes
