@@ -2,9 +2,10 @@
 
     python benchmarks/gamut_hue.py [--picture docs/images/gamut.png]
 
-Hue is the angle in six spaces of colour-science, of which Oklab is the one that the Oklch methods hold by
-construction. No model is right about all colours, least of all about blue, so colours of the Munsell renotation
-(observers' judgements of hue) beyond each gamut are mapped too, and the result is placed between the Munsell hues.
+Hue is the angle in six spaces of colour-science. Oklab is the one in which CSS Color 4 reduces chroma, and near which
+the method ``oklch`` keeps. No model is right about all colours, least of all about blue, so colours of the Munsell
+renotation (observers' judgements of hue) beyond each gamut are mapped too, and the result is placed between the
+Munsell hues.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A colour is outside a gamut for one of two reasons. It is too saturated: a component of its RGB is negative,
 however bright it is. Or it is too bright: a component is above the peak. The functions here treat the two apart,
-the first in Oklab (:func:`desaturated`) or as ACES does (:func:`compressed`), the second by :func:`dimmed`;
+the first by cutting chroma (:func:`desaturated`) or as ACES does (:func:`compressed`), the second by :func:`dimmed`;
 :func:`into_gamut` puts them together. Tensors are ``[3,...]`` linear RGB, float32 or float64, on any device.
 """
 
@@ -74,18 +74,24 @@ def into_gamut(
 
 
 def desaturated(linear: Tensor, primaries: Primaries, *, knee: float = 0.0) -> Tensor:
-    """Linear RGB ``[3,...]`` without negative components: Oklab chroma is cut to the edge of the gamut.
+    """Linear RGB ``[3,...]`` without negative components: chroma is cut to the edge of the gamut.
 
-    Hue and lightness of Oklab stay. The edge is that of the cone which the primaries span, without an upper
-    end, so twice the light gives twice the result. Colours without a negative component come back bit for bit;
-    those beyond the edge lie on it afterwards, and what differed in chroma alone differs no more. A ``knee``
-    (below 1) keeps such colours apart: chroma above ``1 - knee`` of the edge's is compressed by ``x / (1 + x)``,
+    Lightness of Oklab stays. So does its hue, within 3 degrees from Rec.2020 to sRGB; from cyan to blue it turns by up
+    to 14, as in Munsell's. The edge is that of the cone which the primaries span, without an upper end, so twice
+    the light gives twice the result. Colours without a negative component come back bit for bit; those beyond the
+    edge lie on it afterwards, and what differed along the way there alone differs no more. A ``knee`` (below 1) keeps
+    such colours apart: what is farther than ``1 - knee`` of the edge from gray is compressed by ``x / (1 + x)``,
     which moves colours inside too, and every pixel must be looked at.
+
+    The way goes towards gray, straight in cone responses to the power of 2/3. In Oklab, which has them to the power
+    of 1/3, the lines of constant hue near blue leave a gamut, come back and leave it for good, so neighbours would
+    end far apart. In light itself, the power of 1, no line does that, but hues turn more. Midway between, every
+    line from gray to the edge of a gamut is inside it, so the result is continuous.
 
     Cone responses below 2 % of a colour's largest are raised to that. Nothing in Rec.2020 has lower ones, but
     what cameras make of blue lamps does, which would have no hue or no lightness. What has no light at all is black.
 
-    Source: Ottosson, sRGB gamut clipping (2021): chroma reduced at constant lightness; RGB is cubic in chroma.
+    Source: Ottosson, sRGB gamut clipping (2021): chroma reduced at constant lightness.
 
     Raises ValueError for primaries ``camera`` or a knee outside 0..1.
     """
@@ -197,26 +203,36 @@ def _cone_roots(colors: Tensor, primaries: Primaries) -> tuple[Tensor, Tensor]:
     """Cube roots of the cone responses ``[3,N]``, lifted to what a light can have, and their lightness ``[N]``."""
     lms = transformed(colors, rgb_to_lms(primaries)).clamp_min_(0.0)
     roots = cube_root(torch.maximum(lms, lms.amax(0) * LEAST_CONE_RESPONSE))
+    return roots, _lightness(roots)
+
+
+def _lightness(roots: Tensor) -> Tensor:
+    """Oklab L ``[N]`` of cube roots of cone responses ``[3,N]``."""
     red, green, blue = ROOTS_TO_LAB[0].tolist()
-    return roots, (roots[0] * red).add_(roots[1], alpha=green).add_(roots[2], alpha=blue)
+    lightness: Tensor = (roots[0] * red).add_(roots[1], alpha=green).add_(roots[2], alpha=blue)
+    return lightness
 
 
 def _at_edge(colors: Tensor, primaries: Primaries, knee: float) -> Tensor:
-    """Colours ``[3,N]`` with their chroma at the edge, or compressed towards it."""
+    """Colours ``[3,N]`` at the edge, or compressed towards it, at their lightness."""
     roots, lightness = _cone_roots(colors, primaries)
-    core = 1 - knee
-    chroma = roots.sub_(lightness)
-    share = _positive_share(_cubics(lightness, chroma / core, primaries))
+    core, gray = 1 - knee, lightness.square()
+    way = roots.square_().sub_(gray)
+    stretched = way / core
+    share = _positive_share(gray, lambda tried: _from_squares(torch.addcmul(gray, stretched, tried), primaries))
     if knee:
         beyond = (core / share - core).div_(knee)
         share = (beyond / (1 + beyond)).mul_(knee).add_(core).mul_(share).div_(core)
-    return _from_roots(chroma.mul_(share).add_(lightness), primaries).clamp_min_(0.0)
+    squares = way.mul_(share).add_(gray)
+    relit = lightness.div_(_lightness(squares.sqrt()).clamp_min_(torch.finfo(gray.dtype).tiny))
+    return _from_squares(squares.mul_(relit.square_()), primaries).clamp_min_(0.0)
 
 
 def _beyond_core(colors: Tensor, primaries: Primaries, knee: float) -> Tensor:
-    """Which colours ``[3,N]`` have more of the edge's chroma than the knee leaves alone, or no hue."""
+    """Which colours ``[3,N]`` are nearer to the edge than the knee leaves alone, or have no hue."""
     roots, lightness = _cone_roots(colors.clamp(-_BRIGHTEST, _BRIGHTEST), primaries)
-    stretched = _from_roots(roots.sub_(lightness).div_(1 - knee).add_(lightness), primaries)
+    gray = lightness.square_()
+    stretched = _from_squares(roots.square_().sub_(gray).div_(1 - knee).add_(gray), primaries)
     return (stretched.amin(0) < -TOLERANCE * colors.amax(0)) | (colors.amin(0) < 0)
 
 
@@ -226,13 +242,21 @@ def _under_peak(colors: Tensor, primaries: Primaries, peak: float) -> Tensor:
     faded = colors.amax(0).div_(peak).log2_().mul_(1 / FADE_STOPS).clamp_max_(1.0)
     gray = faded.mul_(lightness).clamp_max_(peak ** (1 / 3))
     way = roots.sub_(gray)
-    constant, first, second, third = _cubics(gray, way, primaries)
-    share = _positive_share((peak - constant, first.neg_(), second.neg_(), third.neg_()))
+    constant, first, second, third = (term.neg_() for term in _cubics(gray, way, primaries))
+    constant += peak
+    share = _positive_share(
+        gray, lambda tried: torch.addcmul(second, third, tried).mul_(tried).add_(first).mul_(tried).add_(constant)
+    )
     return _from_roots(way.mul_(share).add_(gray), primaries).clamp_(0.0, peak)
 
 
 def _from_roots(roots: Tensor, primaries: Primaries) -> Tensor:
     return transformed(roots.square().mul_(roots), lms_to_rgb(primaries))
+
+
+def _from_squares(squares: Tensor, primaries: Primaries) -> Tensor:
+    """RGB of cone responses to the power of 2/3; negative ones count as 0, in place."""
+    return transformed(squares.clamp_min_(0.0).sqrt().mul_(squares), lms_to_rgb(primaries))
 
 
 def _cubics(gray: Tensor, way: Tensor, primaries: Primaries) -> Cubics:
@@ -244,12 +268,10 @@ def _cubics(gray: Tensor, way: Tensor, primaries: Primaries) -> Cubics:
     return gray**3, first, second, transformed(square.mul_(way), matrix)
 
 
-def _positive_share(cubics: Cubics) -> Tensor:
-    """The t ``[N]`` in 0..1 up to which three polynomials, positive at 0, stay so: by bisection, from below."""
-    constant, first, second, third = cubics
-    share = torch.zeros_like(constant)
+def _positive_share(like: Tensor, margins: Callable[[Tensor], Tensor]) -> Tensor:
+    """The t ``[N]`` in 0..1 up to which ``margins(t)`` ``[3,N]``, positive at 0, stay so: by bisection, from below."""
+    share = torch.zeros_like(like)
     for halving in range(1, _HALVINGS + 1):
         tried = share + 0.5**halving
-        values = torch.addcmul(second, third, tried).mul_(tried).add_(first).mul_(tried).add_(constant)
-        share = torch.where(values.amin(0) >= 0, tried, share)
+        share = torch.where(margins(tried).amin(0) >= 0, tried, share)
     return share

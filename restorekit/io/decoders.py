@@ -43,9 +43,7 @@ def decode(path: Path, kind: str, *, gain_map: bool = False) -> Decoded:
     except _DAMAGE as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         if "ot implemented" in said or "nsupported" in said:
-            raise InputError(
-                f"{path}: uses what its decoder does not know ({said}); convert it"
-            ) from error
+            raise InputError(f"{path}: uses what its decoder does not know ({said}); convert it") from error
         raise InputError(f"{path}: is damaged or cut off ({said}); copy it again from where it came") from error
     return _hdr_rendition(data, found) if gain_map and kind == "jpeg" and GAIN_MAP in found.notes else found
 
@@ -132,28 +130,37 @@ def _gif(data: bytes) -> Decoded:
 
 
 def _bmp(data: bytes) -> Decoded:
-    header, compression = struct.unpack_from("<I", data, 14)[0], 0
+    """By OpenCV: other decoders read past the end of damaged files. Alpha counts where the header has a mask for it."""
+    import cv2
+
+    header = struct.unpack_from("<I", data, 14)[0]
+    compression, profile, has_alpha = 0, b"", False
     if header >= 40:
-        compression = struct.unpack_from("<I", data, 30)[0]
-    if header == 12 or compression in _BMP_RLE:
-        return Decoded(_bmp_by_opencv(data))
-    profile = b""
+        width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    else:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+    if compression in _BMP_RLE:
+        end = struct.unpack_from("<I", data, 2)[0]
+    else:
+        end = struct.unpack_from("<I", data, 10)[0] + (width * bits + 31) // 32 * 4 * abs(height)
+    if header >= 56:
+        has_alpha = struct.unpack_from("<I", data, 66)[0] != 0
     if header >= 124 and data[70:74] == b"DEBM":
         offset, length = struct.unpack_from("<II", data, 126)
         profile = data[14 + offset : 14 + offset + length]
-    samples: Samples = imagecodecs.bmp_decode(data)
-    return Decoded(samples, _model(samples), Embedded(icc=profile))
-
-
-def _bmp_by_opencv(data: bytes) -> Samples:
-    """Run lengths and the headers of OS/2."""
-    import cv2
-
-    declared = struct.unpack_from("<I", data, 2)[0]
-    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if declared <= len(data) else None
-    if samples is None:
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints what it raises or returns
+    try:
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if end <= len(data) else None
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+    if found is None:
         raise ValueError("no complete bitmap")
-    return cv2.cvtColor(samples, cv2.COLOR_BGR2RGB)
+    samples: Samples = found
+    if bits == 16:  # five or six bits, which OpenCV shifts up
+        samples = samples | samples >> 5
+    if samples.ndim == 3:
+        samples = samples[..., [2, 1, 0, 3] if has_alpha and samples.shape[2] == 4 else [2, 1, 0]]
+    return Decoded(samples, _model(samples), Embedded(icc=profile))
 
 
 def _avif(data: bytes) -> Decoded:

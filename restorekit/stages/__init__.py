@@ -81,7 +81,7 @@ BUILT_IN: Mapping[str, StageEntry] = {
         ("color.white_balance", "color:WhiteBalance", "Scale the channels so that the light's white is neutral"),
         ("color.camera_matrix", "color:CameraMatrix", "Camera RGB to linear RGB by the DNG colour model"),
         ("color.look", "profile:Look", "Apply the look table of a camera profile (DNG, DCP)"),
-        ("color.gamut", "gamut:Gamut", "Bring colours into a smaller gamut without changing their hue"),
+        ("color.gamut", "gamut:Gamut", "Bring colours into a smaller gamut, their hue kept as far as it can be"),
         ("color.soft_proof", "proof:SoftProof", "Show how a printer or display profile renders the picture"),
         ("color.convert", "color:Convert", "Change the primaries of linear RGB"),
         ("color.to_rgb", "color:ToRgb", "Gray to RGB with three equal channels"),

@@ -16,10 +16,10 @@ from restorekit.state import ImageState
 class Gamut(Stage):
     """Linear RGB to other primaries, with the colours that their gamut lacks brought into it.
 
-    ``oklch`` cuts the chroma of too saturated colours at their hue and lightness; colours within the gamut stay as
-    they are, but for a ``knee``. ``aces`` compresses all saturated colours, as cameras need it that see light beyond
-    what is visible: with the published limits, or where the source reaches farther, with those that bring its
-    hull to that of the target; what is beyond them is clipped.
+    ``oklch`` cuts the chroma of too saturated colours at their lightness and nearly their hue, without steps between
+    neighbours; colours within the gamut stay as they are, but for a ``knee``. ``aces`` compresses all saturated
+    colours, as cameras need it that see light beyond what is visible: with the published limits, or where the source
+    reaches farther, with those that bring its hull to that of the target; what is beyond them is clipped.
 
     Display-referred pictures get no value above ``peak`` either: slightly brighter colours darken, much brighter ones
     fade to white, at their hue. Scene-referred light is kept however bright. Clip level and noise change as in
@@ -40,7 +40,7 @@ class Gamut(Stage):
     )
     to: Annotated[Literal["bt709", "p3", "bt2020", "adobe-rgb", "ap1"], param("Primaries of the gamut")] = "bt709"
     method: Annotated[
-        Literal["oklch", "aces"], param("Cut chroma at constant hue, or ACES reference gamut compression")
+        Literal["oklch", "aces"], param("Cut chroma at nearly constant hue, or ACES reference gamut compression")
     ] = "oklch"
     peak: Annotated[float, param("Largest value of a display-referred picture; 1 = white", gt=0, le=64)] = 1.0
     knee: Annotated[

@@ -16,8 +16,9 @@ from restorekit.color.gamut import (
     dimmed,
     into_gamut,
 )
-from restorekit.color.oklab import oklab_to_rgb, rgb_to_oklab
+from restorekit.color.oklab import lms_to_oklab, lms_to_rgb, oklab_to_rgb, rgb_to_lms, rgb_to_oklab
 from restorekit.color.primaries import conversion, rgb_to_xyz, transformed
+from restorekit.color.transfer import decode, encode
 from restorekit.state import Primaries
 
 INF, NAN = float("inf"), float("nan")
@@ -83,25 +84,106 @@ def test_everything_comes_inside(method: str, source: Primaries, to: Primaries) 
     assert float(into_gamut(rgb, to, peak=None, method=method).min()) >= 0  # type: ignore[arg-type]
 
 
+def on_the_way(rgb: Tensor, to: Primaries, share: Tensor) -> Tensor:
+    """Colours from gray (share 0) on: straight in cone responses to the power of 2/3, then at the first lightness."""
+    lms = transformed(rgb, rgb_to_lms(to)).clamp_min(0)
+    lms = torch.maximum(lms, 0.02 * lms.amax(0))
+    lightness = lms_to_oklab(lms)[0]
+    mixed = (share * lms ** (2 / 3) + (1 - share) * lightness**2).clamp_min(0) ** 1.5
+    return transformed(mixed * (lightness / lms_to_oklab(mixed)[0]) ** 3, lms_to_rgb(to))
+
+
+def share_at_edge(rgb: Tensor, to: Primaries) -> Tensor:
+    """Of the way to each colour, and up to twice as far: what is before the first negative component."""
+    shares = torch.linspace(0, 2, 4001, dtype=torch.float64)
+    inside = torch.stack([on_the_way(rgb, to, share).amin(0) >= 0 for share in shares])
+    return shares[inside.long().cumprod(0).sum(0) - 1]
+
+
 @pytest.mark.parametrize("to", ["bt709", "p3"])
-def test_hue_and_lightness_stay_in_oklab(to: Primaries) -> None:
+def test_lightness_stays_and_hue_nearly(to: Primaries) -> None:
     rgb = wide(to)
     before, after = oklab(rgb, to), oklab(desaturated(rgb, to), to)
     assert np.abs(after[:, 0] - before[:, 0]).max() < 1e-4
     coloured = np.hypot(after[:, 1], after[:, 2]) > 0.02
-    assert turned(hue(before), hue(after))[coloured].max() < 0.3  # colour-science's gray is not exactly neutral
+    turn = turned(hue(before), hue(after))[coloured]
+    cyan_to_blue = np.abs(hue(before)[coloured] + 135) < 45
+    assert turn.mean() < 1 and turn.max() < 15 and turn[~cyan_to_blue].max() < 3
+
+
+@pytest.mark.parametrize("to", ["bt709", "p3", "ap1"])
+def test_colours_outside_come_to_the_edge_straight_in_the_power_of_two_thirds(to: Primaries) -> None:
+    rgb = wide(to, source="xyz" if to == "ap1" else "bt2020", count=300)
+    rgb = rgb[:, rgb.amin(0) < -1e-3]
+    result = desaturated(rgb, to)
+    assert torch.allclose(result, on_the_way(rgb, to, share_at_edge(rgb, to)), atol=1e-3)
+    assert float(result.amin(0).max()) < 1e-4
+
+
+@pytest.mark.parametrize("to", ["bt709", "p3", "adobe-rgb", "ap1"])
+def test_the_way_from_gray_to_any_edge_is_inside(to: Primaries) -> None:
+    corners, along = torch.eye(3, dtype=torch.float64), torch.linspace(0, 1, 501, dtype=torch.float64)
+    edge = torch.cat([corners[:, [i]] * along + corners[:, [i - 1]] * (1 - along) for i in range(3)], 1)
+    lightness = rgb_to_oklab(edge, to)[0]
+    for share in torch.linspace(0, 0.99, 34, dtype=torch.float64):
+        least = on_the_way(edge, to, share).amin(0) / lightness**3
+        assert float(least.min()) > 0.2 * (1 - share)  # so it meets the edge at an angle, and none touches it before
+
+
+def srgb_steps(codes: Tensor, step: Tensor, to: Primaries, gamma: float | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Of colours in Rec.2020 codes (0..255) and their neighbours: the differences after mapping in codes and in Oklab,
+    and in Oklab before."""
+
+    def linear(codes: Tensor) -> Tensor:
+        light = decode(codes / 255, "srgb") if gamma is None else (codes / 255) ** gamma
+        return transformed(light, conversion("bt2020", to))
+
+    one, other = linear(codes), linear(codes + step)
+    mapped, neighbour = into_gamut(one, to), into_gamut(other, to)
+    differences = (
+        (encode(mapped, "srgb") - encode(neighbour, "srgb")) * 255,
+        rgb_to_oklab(mapped, to) - rgb_to_oklab(neighbour, to),
+        rgb_to_oklab(one, to) - rgb_to_oklab(other, to),
+    )
+    in_codes, after, before = differences
+    return in_codes.abs().amax(0), after.norm(dim=0), before.norm(dim=0)
+
+
+def codes_of_rec2020(red: range, green: range, blue: range) -> Tensor:
+    axes = [torch.arange(axis.start, axis.stop, axis.step, dtype=torch.float64) for axis in (red, green, blue)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(3, -1)
+
+
+GRID = codes_of_rec2020(range(0, 255, 6), range(0, 255, 6), range(2, 255, 6))
+BLUE_CORNER = codes_of_rec2020(range(30, 75, 2), range(45), range(195, 255, 2))
+STEPS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]], dtype=torch.float64)[..., None]
 
 
 @pytest.mark.parametrize("to", ["bt709", "p3"])
-def test_chroma_is_the_largest_that_fits(to: Primaries) -> None:
-    rgb = wide(to, count=300)
-    rgb = rgb[:, rgb.amin(0) < -1e-3]
-    result = rgb_to_oklab(desaturated(rgb, to), to)[1:].norm(dim=0)
-    lab = rgb_to_oklab(rgb, to)
-    shares = torch.linspace(0, 1, 2001, dtype=torch.float64)
-    tried = torch.stack([oklab_to_rgb(torch.stack([lab[0], lab[1] * t, lab[2] * t]), to).amin(0) >= 0 for t in shares])
-    best = shares[tried.long().cumprod(0).sum(0) - 1]
-    assert torch.allclose(result, best * lab[1:].norm(dim=0), atol=6e-4)
+@pytest.mark.parametrize("codes", [GRID, BLUE_CORNER], ids=["grid", "blue corner"])
+def test_neighbours_stay_neighbours(codes: Tensor, to: Primaries) -> None:
+    for step in STEPS:
+        in_codes, after, before = srgb_steps(codes, step, to)
+        # Without any mapping 22 codes are met too, where a component is just above 0 and the curve of sRGB is steep.
+        assert float(in_codes.max()) < 22
+        assert float((in_codes > 6).double().mean()) < 0.08
+        assert bool((after < 4 * before + 1e-3).all())
+
+
+@pytest.mark.parametrize("to", ["bt709", "p3"])
+def test_smaller_steps_are_smaller(to: Primaries) -> None:
+    for step in STEPS:
+        in_codes, *_ = srgb_steps(BLUE_CORNER, step, to)
+        worst = BLUE_CORNER[:, in_codes.topk(20).indices]
+        parts = torch.cat([worst + step * part / 100 for part in range(100)], 1)
+        fine, *_ = srgb_steps(parts, step / 100, to)
+        assert float(fine.max()) < float(in_codes.max()) / 10
+
+
+def test_blues_of_a_chart_have_no_salt_and_pepper() -> None:
+    blue = torch.tensor([[57.0], [31.0], [228.0]], dtype=torch.float64)
+    in_codes, after, before = srgb_steps(blue, torch.ones_like(blue), "bt709", gamma=2.2)
+    assert float(in_codes) < 11 and float(after) < 3 * float(before)
 
 
 def test_twice_the_light_gives_twice_the_result() -> None:
@@ -137,18 +219,20 @@ def test_hue_of_saturated_ramps_in_other_spaces(
     assert turned(before, mapped).mean() < 0.7 * turned(before, clipped).mean()
 
 
-def test_knee_leaves_the_core_and_keeps_colours_apart() -> None:
-    steps = torch.linspace(0.02, 0.4, 60, dtype=torch.float64)
-    lab = torch.stack([torch.full_like(steps, 0.6), steps * np.cos(0.5), steps * np.sin(0.5)])
+@pytest.mark.parametrize("angle", [-1.67, 0.5, 2.5])
+def test_knee_leaves_the_core_and_keeps_colours_apart(angle: float) -> None:
+    steps = torch.linspace(0.02, 0.3, 60, dtype=torch.float64)
+    lab = torch.stack([torch.full_like(steps, 0.6), steps * np.cos(angle), steps * np.sin(angle)])
     rgb = oklab_to_rgb(lab, "bt709")
-    edge = float(rgb_to_oklab(desaturated(rgb, "bt709"), "bt709")[1:].norm(dim=0).max())
+    distance = 1 / share_at_edge(rgb, "bt709")  # of the colour, where that of the edge is 1
     result = desaturated(rgb, "bt709", knee=0.3)
-    core = steps < 0.7 * edge * 0.999
-    assert torch.equal(result[:, core], rgb[:, core])
+    core = distance < 0.699
+    assert 0 < int(core.sum()) < 50 and torch.equal(result[:, core], rgb[:, core])
     chroma = rgb_to_oklab(result, "bt709")[1:].norm(dim=0)
-    assert bool((chroma.diff() > 0).all()) and float(chroma.max()) < edge
-    expected = edge * (0.7 + 0.3 * (1 - 1 / (1 + (steps / edge - 0.7).clamp_min(0) / 0.3)))
-    assert torch.allclose(chroma[~core], expected[~core], atol=1e-4)
+    assert bool((chroma.diff() > 0).all()) and bool((chroma <= steps + 1e-12).all())
+    expected = 0.7 + 0.3 * (1 - 1 / (1 + (distance - 0.7).clamp_min(0) / 0.3))
+    assert torch.allclose(result[:, ~core], on_the_way(rgb, "bt709", expected / distance)[:, ~core], atol=1e-3)
+    assert float(result[:, ~core].min()) > 0
     with pytest.raises(ValueError, match="knee"):
         desaturated(rgb, "bt709", knee=1.0)
 
