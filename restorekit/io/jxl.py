@@ -302,6 +302,8 @@ def _color(bits: Bits) -> tuple[Color | None, bool, bool]:
         white = _xy(bits) if kind == 2 else _WHITES.get(kind, D65)
         if space != _GRAY:
             kind = bits.enumerated()
+            if kind != 2 and kind not in _PRIMARIES:
+                raise ValueError(f"its header names primaries {kind}, which do not exist")
             primaries = Chromaticities(_xy(bits), _xy(bits), _xy(bits), white) if kind == 2 else _PRIMARIES[kind]
         if bits.flag():
             transfer, exponent = 0, bits.u(24) * 1e-7

@@ -318,3 +318,9 @@ def test_files_that_are_cut_off_are_refused(tmp_path: Path, share: float) -> Non
         (tmp_path / "cut.jxl").write_bytes(data[: max(2, int(len(data) * share))])
         with pytest.raises(InputError, match=r"cut\.jxl"):
             read(tmp_path / "cut.jxl")
+
+
+def test_primaries_that_do_not_exist_are_damage(tmp_path: Path) -> None:
+    (tmp_path / "a.jxl").write_bytes(lossless(encoded_color(primaries=5)))
+    with pytest.raises(InputError, match=r"a\.jxl: is damaged"):
+        read(tmp_path / "a.jxl")
