@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from restorekit.color.camera import camera_to_rgb
 from restorekit.facts import Calibration, Camera, Exposure
 from restorekit.frame import Frame
-from restorekit.io.dng_write import write_dng
+from restorekit.io.dng.write import write_dng
 
 BLACK = (512.0, 514.0, 511.0, 513.0)
 WHITE = 16383.0

@@ -14,8 +14,8 @@ from restorekit.device import release_freed_memory
 from restorekit.edge import bridge, delivery
 from restorekit.errors import Cancelled, InputError
 from restorekit.frame import Bracket, Frame
+from restorekit.io.dng.opcodes import parse
 from restorekit.io.formats import OutputSpec
-from restorekit.io.opcodes import parse
 from restorekit.pipeline import Pipeline, Step, fold, tap_index
 from restorekit.stage import BracketStage, Stage, run
 from restorekit.strips import Collector, Sink, run_chain, to_cpu

@@ -21,7 +21,8 @@ class JobReport:
     """One image or bracket of a run.
 
     ``seconds`` is wall time by step (``read`` and ``write`` included), ``cpu_s`` the processor
-    time of the whole job, ``peak_memory_mb`` the highest resident size of the process so far.
+    time of the whole job, ``peak_memory_mb`` the highest resident size of the process so far. ``measured`` is what
+    stages found by their names (exposure in stops, temperature and tint), and the ``illuminant`` in camera RGB.
     """
 
     inputs: list[str]
@@ -29,6 +30,7 @@ class JobReport:
     status: Status = "not started"
     error: str = ""
     warnings: list[str] = field(default_factory=list)
+    measured: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
     cpu_s: float = 0.0

@@ -129,6 +129,8 @@ class Runner:
         frames = render(self.pipeline, images, quantiser, run)
         started = time.perf_counter()
         report.width, report.height = _written_size(frames[0])
+        facts = frames[0].facts
+        report.measured = dict(facts.measured) | ({"illuminant": facts.illuminant} if facts.illuminant else {})
         try:
             for spec, path in zip(self.pipeline.outputs, job.outputs, strict=True):
                 frame = frames.pop(0)

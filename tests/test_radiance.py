@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from restorekit.facts import Calibration, Camera, Metadata
 from restorekit.frame import BayerPattern, Frame
-from restorekit.io.dng_write import write_dng
+from restorekit.io.dng.write import write_dng
 from restorekit.jobs import plan
 from restorekit.pipeline import Pipeline
 from restorekit.runner import Runner

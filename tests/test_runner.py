@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from restorekit import bundled
 from restorekit.errors import InputError, OutputError, RestorekitError
 from restorekit.frame import Frame
 from restorekit.io import read, write
@@ -179,6 +180,15 @@ def test_a_single_output_file_keeps_what_the_pipeline_says_of_its_colours(tmp_pa
         result = read(tmp_path / name)
         assert result.state.primaries == "p3"
         assert result.pixels.dtype == (torch.uint8 if wanted == 8 else torch.uint16)
+
+
+def test_what_stages_measured_is_reported(tmp_path: Path) -> None:
+    mosaic = (torch.rand(40, 60, generator=torch.manual_seed(1)) * 3000 + 600).to(torch.uint16).numpy()
+    write(Frame.from_bayer(mosaic, pattern="RGGB", black=512, white=16383, neutral=(0.5, 1, 0.7)), tmp_path / "a.dng")
+    report = go(tmp_path / "a.dng", tmp_path / "b.png", bundled.pipelines()["raw-to-srgb"].read_text())
+    (job,) = report.jobs
+    assert job.measured["illuminant"] == pytest.approx((0.5, 1, 0.7), abs=1e-5)
+    assert 0 < job.measured["tone.exposure"] < 4  # type: ignore[operator]
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:

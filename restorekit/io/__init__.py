@@ -13,7 +13,7 @@ from restorekit.io.read import read_bracket as read_bracket
 from restorekit.io.write import write as write
 
 if TYPE_CHECKING:
-    from restorekit.io.dng_write import write_dng as write_dng
+    from restorekit.io.dng.write import write_dng as write_dng
     from restorekit.io.formats import FORMATS as FORMATS
     from restorekit.io.formats import OutputFormat as OutputFormat
     from restorekit.io.formats import OutputSpec as OutputSpec
@@ -36,7 +36,7 @@ _LAZY = {
     "quantiser": "write",
     "read_capture": "metadata",
     "refusal": "formats",
-    "write_dng": "dng_write",
+    "write_dng": "dng.write",
 }
 __all__ = ["read", "read_bracket", "write", *_LAZY]  # noqa: PLE0604
 

@@ -13,10 +13,12 @@ import numpy as np
 
 from restorekit.color.primaries import CHROMATICITIES, Chromaticities
 from restorekit.errors import InputError
-from restorekit.io import bmff, cms, colorimetry, embedded, gif, icc, jxl, jxl_icc
+from restorekit.io import bmff, cms, colorimetry, embedded, gif, icc
 from restorekit.io.colorimetry import Meaning, Model
 from restorekit.io.decoded import GAIN_MAP, Decoded, only_first
 from restorekit.io.embedded import Embedded, Found
+from restorekit.io.jxl import header as jxl
+from restorekit.io.jxl import icc as jxl_icc
 from restorekit.io.samples import Samples, full_range, straight_alpha
 
 logging.getLogger("imagecodecs").addHandler(logging.NullHandler())  # warnings are for those who ask

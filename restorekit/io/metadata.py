@@ -224,7 +224,8 @@ def applied_orientation(path: Path) -> int:
 
 
 def _find(path: Path) -> tuple[bytes, int]:
-    from restorekit.io import bmff, containers, embedded, jxl
+    from restorekit.io import bmff, containers, embedded
+    from restorekit.io.jxl import header as jxl
 
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""RAW files through LibRaw, and mosaics without any header. DNG files are read by :mod:`restorekit.io.dng`.
+"""RAW files through LibRaw, and mosaics without any header. DNG files are read by :mod:`restorekit.io.dng.read`.
 
 LibRaw gives stored values after the curve that a camera compressed them with (Nikon, Sony, Kodak), so that pixels
 and levels here are linear. Only this module imports rawpy.

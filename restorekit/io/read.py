@@ -92,7 +92,7 @@ def _decoded(path: Path, head: bytes, kind: Kind | None, headerless: Headerless 
 
         return read_headerless(path, headerless)
     if kind == "dng":
-        from restorekit.io.dng import read_dng
+        from restorekit.io.dng.read import read_dng
 
         return _whole(read_dng(path))
     if kind == "exr":

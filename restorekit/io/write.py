@@ -54,7 +54,7 @@ def write(frame: Frame, path: str | Path, spec: OutputSpec | None = None, *, sof
         said = f"color: {spec.color} is asked for, the frame is {frame.state.primaries}"
         raise OutputError(f"{path}: {said}; name the output in a pipeline, or convert the frame by color.convert")
     if spec.format == "dng":
-        from restorekit.io.dng_write import write_dng
+        from restorekit.io.dng.write import write_dng
 
         write_dng(path, replace(frame, pixels=stored(frame.pixels, spec)), software=software)
         return path

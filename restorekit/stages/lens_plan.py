@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from restorekit.frame import Frame
-from restorekit.io.corrections import is_correction
-from restorekit.io.lensfun import KnownLens, Polynomial
-from restorekit.io.opcodes import (
+from restorekit.io.dng.corrections import is_correction
+from restorekit.io.dng.opcodes import (
     FixVignetteRadial,
     GainMap,
     Operation,
@@ -22,6 +21,7 @@ from restorekit.io.opcodes import (
     WarpRectilinear2,
     encode,
 )
+from restorekit.io.lensfun import KnownLens, Polynomial
 from restorekit.stages.warp import Distortion, Falloff, Lookup, Warp, green_only
 
 LARGEST_SCALE = 1.25

@@ -12,7 +12,7 @@ from restorekit.color.profile import hue_sat_mapped, is_identity, tone_curve_tab
 from restorekit.errors import StageError
 from restorekit.facts import Camera, CameraProfile
 from restorekit.frame import Frame
-from restorekit.io.dcp import DcpFile, read_dcp
+from restorekit.io.dng.dcp import DcpFile, read_dcp
 from restorekit.stage import Stage, StageSpec, changed_at, param, parameters
 
 KNOWN_RGB = {

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from restorekit.errors import StageError
 from restorekit.frame import Frame, Region
-from restorekit.io.corrections import correct, lowest_clip_level
-from restorekit.io.opcodes import parse
+from restorekit.io.dng.corrections import correct, lowest_clip_level
+from restorekit.io.dng.opcodes import parse
 from restorekit.stage import Nothing, Stage, StageSpec, parameters
 
 

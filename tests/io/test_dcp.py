@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from restorekit.color.temperature import temperature_and_duv
 from restorekit.errors import InputError
-from restorekit.io import dng_color, read
-from restorekit.io.dcp import read_dcp
+from restorekit.io import read
+from restorekit.io.dng import color as dng_color
+from restorekit.io.dng.dcp import read_dcp
 from restorekit.io.tiff import (
     ASCII,
     BYTE,

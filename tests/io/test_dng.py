@@ -21,8 +21,7 @@ from restorekit.errors import InputError, OutputError
 from restorekit.facts import Calibration, Camera, CameraProfile, Exposure, Metadata
 from restorekit.frame import BayerPattern, Frame
 from restorekit.io import read, write, write_dng
-from restorekit.io.metadata import exif_bytes, exif_fields, photo_tree
-from restorekit.io.opcodes import (
+from restorekit.io.dng.opcodes import (
     OPCODE_LISTS,
     Area,
     DeltaPerRow,
@@ -40,6 +39,7 @@ from restorekit.io.opcodes import (
     encode,
     parse,
 )
+from restorekit.io.metadata import exif_bytes, exif_fields, photo_tree
 from restorekit.io.tiff import (
     ASCII,
     BYTE,

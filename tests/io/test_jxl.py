@@ -20,8 +20,10 @@ from restorekit.color.primaries import CHROMATICITIES, conversion, rgb_to_xyz, t
 from restorekit.color.transfer import decode
 from restorekit.errors import InputError
 from restorekit.frame import Frame
-from restorekit.io import jxl, jxl_icc, read
+from restorekit.io import read
 from restorekit.io.icc import profile_of
+from restorekit.io.jxl import header as jxl
+from restorekit.io.jxl import icc as jxl_icc
 from restorekit.state import ImageState
 
 SIZE = (24, 40)

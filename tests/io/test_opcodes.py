@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from restorekit.frame import Region
-from restorekit.io.bad_pixels import repaired
-from restorekit.io.corrections import correct, is_correction, lowest_clip_level
-from restorekit.io.opcodes import (
+from restorekit.io.dng.bad_pixels import repaired
+from restorekit.io.dng.corrections import correct, is_correction, lowest_clip_level
+from restorekit.io.dng.opcodes import (
     OPERATIONS,
     Area,
     DeltaPerColumn,

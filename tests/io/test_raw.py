@@ -19,7 +19,7 @@ from restorekit.errors import InputError
 from restorekit.facts import Exposure
 from restorekit.frame import Frame
 from restorekit.io import Headerless, read, read_capture
-from restorekit.io.dng_write import write_dng
+from restorekit.io.dng.write import write_dng
 from restorekit.io.metadata import exif_fields
 from restorekit.io.raw import picture_crop
 

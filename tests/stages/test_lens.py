@@ -14,7 +14,7 @@ from restorekit.errors import StageError
 from restorekit.facts import Camera, Exposure, Facts, Metadata
 from restorekit.frame import Frame
 from restorekit.io import lensfun, metadata, read, write_dng
-from restorekit.io.opcodes import (
+from restorekit.io.dng.opcodes import (
     Area,
     FixBadPixelsList,
     FixVignetteRadial,

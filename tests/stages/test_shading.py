@@ -16,7 +16,7 @@ from restorekit.errors import StageError
 from restorekit.facts import Camera, Metadata
 from restorekit.frame import LEFT_OUT, Bracket, Frame
 from restorekit.io import read, write_dng
-from restorekit.io.opcodes import (
+from restorekit.io.dng.opcodes import (
     Area,
     DeltaPerColumn,
     FixVignetteRadial,

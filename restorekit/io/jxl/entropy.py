@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from restorekit.io.jxl import Bits
+from restorekit.io.jxl.header import Bits
 
 _ANS_BITS = 12
 _ANS_RANGE = 1 << _ANS_BITS

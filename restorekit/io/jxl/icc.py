@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from restorekit.io.jxl import Bits
-from restorekit.io.jxl_entropy import Symbols
+from restorekit.io.jxl.entropy import Symbols
+from restorekit.io.jxl.header import Bits
 
 _LARGEST_BYTES = 1 << 21
 _CONTEXTS = 41

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restorekit.errors import InputError
-from restorekit.io import jxl
-from restorekit.io.float24 import is_predicted_float24, read_float24
+from restorekit.io.dng.float24 import is_predicted_float24, read_float24
+from restorekit.io.jxl import header as jxl
 from restorekit.io.tiff import Directory
 
 if TYPE_CHECKING:

@@ -14,7 +14,24 @@ from restorekit.errors import OutputError
 from restorekit.facts import Calibration, Camera, Exposure, Table
 from restorekit.frame import Frame
 from restorekit.io import metadata
-from restorekit.io.dng import (
+from restorekit.io.dng.color import (
+    AS_SHOT_NEUTRAL,
+    BASELINE_EXPOSURE_OFFSET,
+    BASELINE_SHARPNESS,
+    CALIBRATIONS,
+    HUE_SAT_DATA,
+    HUE_SAT_DIMS,
+    HUE_SAT_ENCODING,
+    ILLUMINANT_DATA,
+    LOOK_DATA,
+    LOOK_DIMS,
+    LOOK_ENCODING,
+    OTHER_LIGHT,
+    PROFILE_NAME,
+    TONE_CURVE,
+)
+from restorekit.io.dng.opcodes import OPCODE_LISTS, parse
+from restorekit.io.dng.read import (
     ACTIVE_AREA,
     ANALOG_BALANCE,
     BASELINE_EXPOSURE,
@@ -35,23 +52,6 @@ from restorekit.io.dng import (
     UNIQUE_MODEL,
     WHITE_LEVEL,
 )
-from restorekit.io.dng_color import (
-    AS_SHOT_NEUTRAL,
-    BASELINE_EXPOSURE_OFFSET,
-    BASELINE_SHARPNESS,
-    CALIBRATIONS,
-    HUE_SAT_DATA,
-    HUE_SAT_DIMS,
-    HUE_SAT_ENCODING,
-    ILLUMINANT_DATA,
-    LOOK_DATA,
-    LOOK_DIMS,
-    LOOK_ENCODING,
-    OTHER_LIGHT,
-    PROFILE_NAME,
-    TONE_CURVE,
-)
-from restorekit.io.opcodes import OPCODE_LISTS, parse
 from restorekit.io.tiff import (
     ASCII,
     BYTE,
@@ -79,7 +79,7 @@ def write_dng(path: Path, frame: Frame, *, software: str = SOFTWARE) -> None:
     calibrations (three of them, or lights that EXIF has no name for) or its opcodes need that.
 
     Camera with its profile, exposure, EXIF, orientation, pending crop and opcode lists go with it;
-    :func:`restorekit.io.dng.read_dng` gives them back. ``software`` is the name of the program that the file tells.
+    :func:`restorekit.io.dng.read.read_dng` gives them back. ``software`` is the program that the file names.
 
     Raises OutputError for other frames, and where the file cannot be written.
     """

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from restorekit.io.opcode_kinds import (
+from restorekit.io.dng.opcode_kinds import (
     Area,
     DeltaPerColumn,
     DeltaPerRow,

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from restorekit.facts import Camera
 from restorekit.frame import Region
-from restorekit.io.bad_pixels import MOST_BAD, bad_share, repaired
-from restorekit.io.corrections import correct, is_correction
-from restorekit.io.opcodes import (
+from restorekit.io.dng.bad_pixels import MOST_BAD, bad_share, repaired
+from restorekit.io.dng.corrections import correct, is_correction
+from restorekit.io.dng.opcodes import (
     OPCODE_LISTS,
     Area,
     FixBadPixelsConstant,

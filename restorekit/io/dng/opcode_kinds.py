@@ -1,4 +1,4 @@
-"""The operations of DNG opcode lists (DNG 1.7, chapter 7); :mod:`restorekit.io.opcodes` reads and writes the lists.
+"""The operations of DNG opcode lists (DNG 1.7, chapter 7); :mod:`restorekit.io.dng.opcodes` reads and writes the lists.
 
 List 1 acts on the stored numbers, list 2 on linear ones (black 0, white 1) of the active area, list 3 on the
 demosaiced image of the active area.

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from restorekit.errors import InputError
 from restorekit.facts import Calibration, CameraProfile
-from restorekit.io import dng_color
+from restorekit.io.dng import color as dng_color
 from restorekit.io.tiff import Directory, TiffError, read_directories
 
 MAGIC = 0x4352

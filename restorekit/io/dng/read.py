@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from restorekit.errors import InputError
 from restorekit.facts import Camera, Metadata
 from restorekit.frame import Frame
-from restorekit.io import dcp, dng_color, dng_opcodes, metadata
+from restorekit.io import metadata
 from restorekit.io.cfa import check_supported
-from restorekit.io.dng_color import finite
-from restorekit.io.dng_opcodes import Rectangle
-from restorekit.io.dng_pixels import stored_values
+from restorekit.io.dng import color as dng_color
+from restorekit.io.dng import dcp, opcode_lists
+from restorekit.io.dng.color import finite
+from restorekit.io.dng.opcode_lists import Rectangle
+from restorekit.io.dng.pixels import stored_values
 from restorekit.io.optical_black import with_measured_black
 from restorekit.io.tiff import (
     Directory,
@@ -69,16 +71,16 @@ def read_dng(path: Path) -> Frame:
     top, left, bottom, right = area
     channels = 1 if stored.ndim == 2 else stored.shape[2]
     camera = _camera(path, main, raw, profile, (channels, bottom - top, right - left))
-    lists = dng_opcodes.opcode_lists(raw)
+    lists = opcode_lists.opcode_lists(raw)
     green_parity = (top + left + (camera.cfa[0][0] != "G")) % 2 if len(camera.cfa) == 2 else None
-    stored, notes = dng_opcodes.corrected(stored, lists.first, green_parity)
+    stored, notes = opcode_lists.corrected(stored, lists.first, green_parity)
     stored = _linearized(stored, raw)
     camera = with_measured_black(camera, stored, area, raw.integers(MASKED_AREAS))
     stored = stored[top:bottom, left:right]
-    trims = (*dng_opcodes.trims(lists.first, top, left), *dng_opcodes.trims(lists.second))
+    trims = (*opcode_lists.trims(lists.first, top, left), *opcode_lists.trims(lists.second))
     crop = _crop(raw, bottom - top, right - left, trims)
-    pixels, camera, second, more = dng_opcodes.linear(stored, camera, lists.second)
-    camera = replace(camera, opcode_lists=dng_opcodes.remaining(second, lists.third))
+    pixels, camera, second, more = opcode_lists.linear(stored, camera, lists.second)
+    camera = replace(camera, opcode_lists=opcode_lists.remaining(second, lists.third))
     planes = torch.from_numpy(pixels)
     layout = "gray" if planes.ndim == 2 else "rgb"
     if camera.cfa:
