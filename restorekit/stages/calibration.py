@@ -17,7 +17,8 @@ from torch import Tensor
 from restorekit.errors import InputError, StageError
 from restorekit.facts import Exposure
 from restorekit.frame import Frame
-from restorekit.io.dng.opcodes import FixVignetteRadial, GainMap, encode, parse
+from restorekit.io.dng.opcode_kinds import FixVignetteRadial, GainMap
+from restorekit.io.dng.opcodes import encode, parse
 from restorekit.stage import Stage, StageSpec, changed_at, param, parameters
 from restorekit.stages.raw import BlackLevel, HotPixels
 

@@ -13,7 +13,8 @@ from restorekit.errors import StageError
 from restorekit.frame import Frame, Region
 from restorekit.io import lensfun, metadata
 from restorekit.io.dng.corrections import correct, lowest_clip_level
-from restorekit.io.dng.opcodes import OpcodeError, parse
+from restorekit.io.dng.opcode_kinds import OpcodeError
+from restorekit.io.dng.opcodes import parse
 from restorekit.stage import GLOBAL, Nothing, Reach, Stage, StageSpec, param, parameters
 from restorekit.stages.geometry import finite, transformed
 from restorekit.stages.lens_plan import Plan, Step, Wanted, plan_of_file, plan_of_lens

@@ -10,7 +10,7 @@ import numpy as np
 
 from restorekit.frame import Frame
 from restorekit.io.dng.corrections import is_correction
-from restorekit.io.dng.opcodes import (
+from restorekit.io.dng.opcode_kinds import (
     FixVignetteRadial,
     GainMap,
     Operation,
@@ -19,8 +19,8 @@ from restorekit.io.dng.opcodes import (
     WarpFisheye,
     WarpRectilinear,
     WarpRectilinear2,
-    encode,
 )
+from restorekit.io.dng.opcodes import encode
 from restorekit.io.lensfun import KnownLens, Polynomial
 from restorekit.stages.warp import Distortion, Falloff, Lookup, Warp, green_only
 

@@ -21,8 +21,7 @@ from restorekit.errors import InputError, OutputError
 from restorekit.facts import Calibration, Camera, CameraProfile, Exposure, Metadata
 from restorekit.frame import BayerPattern, Frame
 from restorekit.io import read, write, write_dng
-from restorekit.io.dng.opcodes import (
-    OPCODE_LISTS,
+from restorekit.io.dng.opcode_kinds import (
     Area,
     DeltaPerRow,
     FixBadPixelsConstant,
@@ -36,9 +35,8 @@ from restorekit.io.dng.opcodes import (
     WarpPlane,
     WarpRectilinear,
     WarpRectilinear2,
-    encode,
-    parse,
 )
+from restorekit.io.dng.opcodes import OPCODE_LISTS, encode, parse
 from restorekit.io.metadata import exif_bytes, exif_fields, photo_tree
 from restorekit.io.tiff import (
     ASCII,

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from restorekit.frame import Region
 from restorekit.io.dng.bad_pixels import repaired
 from restorekit.io.dng.corrections import correct, is_correction, lowest_clip_level
-from restorekit.io.dng.opcodes import (
-    OPERATIONS,
+from restorekit.io.dng.opcode_kinds import (
     Area,
     DeltaPerColumn,
     DeltaPerRow,
@@ -35,9 +34,8 @@ from restorekit.io.dng.opcodes import (
     WarpPlane,
     WarpRectilinear,
     WarpRectilinear2,
-    encode,
-    parse,
 )
+from restorekit.io.dng.opcodes import OPERATIONS, encode, parse
 
 AREA = Area(1, 2, 9, 12, 0, 1, 2, 3)
 AREA_BYTES = struct.pack(">8I", 1, 2, 9, 12, 0, 1, 2, 3)

@@ -13,7 +13,8 @@ from restorekit.errors import InputError, StageError
 from restorekit.facts import Exposure, Facts
 from restorekit.frame import Frame
 from restorekit.io import write_dng
-from restorekit.io.dng.opcodes import Area, FixVignetteRadial, GainMap, ScalePerRow, encode
+from restorekit.io.dng.opcode_kinds import Area, FixVignetteRadial, GainMap, ScalePerRow
+from restorekit.io.dng.opcodes import encode
 from restorekit.stages.calibration import DarkFrame, FlatField
 from restorekit.stages.raw import BlackLevel
 from restorekit.stages.shading import LensShading

@@ -14,7 +14,7 @@ from restorekit.errors import StageError
 from restorekit.facts import Camera, Exposure, Facts, Metadata
 from restorekit.frame import Frame
 from restorekit.io import lensfun, metadata, read, write_dng
-from restorekit.io.dng.opcodes import (
+from restorekit.io.dng.opcode_kinds import (
     Area,
     FixBadPixelsList,
     FixVignetteRadial,
@@ -25,9 +25,8 @@ from restorekit.io.dng.opcodes import (
     WarpPlane,
     WarpRectilinear,
     WarpRectilinear2,
-    encode,
-    parse,
 )
+from restorekit.io.dng.opcodes import encode, parse
 from restorekit.io.tiff import ASCII, RATIONAL, Field
 from restorekit.stage import Nothing
 from restorekit.stages.demosaic import Demosaic

@@ -16,7 +16,7 @@ from restorekit.errors import StageError
 from restorekit.facts import Camera, Metadata
 from restorekit.frame import LEFT_OUT, Bracket, Frame
 from restorekit.io import read, write_dng
-from restorekit.io.dng.opcodes import (
+from restorekit.io.dng.opcode_kinds import (
     Area,
     DeltaPerColumn,
     FixVignetteRadial,
@@ -25,8 +25,8 @@ from restorekit.io.dng.opcodes import (
     MapTable,
     Operation,
     ScalePerRow,
-    encode,
 )
+from restorekit.io.dng.opcodes import encode
 from restorekit.pipeline import Pipeline
 from restorekit.stage import Nothing
 from restorekit.stages.color import WhiteBalance

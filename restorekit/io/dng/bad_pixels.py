@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restorekit.io.dng.opcodes import FixBadPixelsConstant, FixBadPixelsList
+from restorekit.io.dng.opcode_kinds import FixBadPixelsConstant, FixBadPixelsList
 
 _STRAIGHT = (((-2, 0), (2, 0)), ((0, -2), (0, 2)))
 _GREEN = np.array((((-1, -1), (1, 1)), ((-1, 1), (1, -1)), *_STRAIGHT))

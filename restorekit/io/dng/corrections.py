@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restorekit.frame import Region
-from restorekit.io.dng.opcodes import (
+from restorekit.io.dng.opcode_kinds import (
     Area,
     DeltaPerColumn,
     DeltaPerRow,

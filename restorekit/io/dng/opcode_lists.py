@@ -15,8 +15,7 @@ from restorekit.facts import Camera
 from restorekit.frame import Region
 from restorekit.io.dng.bad_pixels import MOST_BAD, bad_share, repaired
 from restorekit.io.dng.corrections import correct, is_correction
-from restorekit.io.dng.opcodes import (
-    OPCODE_LISTS,
+from restorekit.io.dng.opcode_kinds import (
     Area,
     FixBadPixelsConstant,
     FixBadPixelsList,
@@ -26,9 +25,8 @@ from restorekit.io.dng.opcodes import (
     Operation,
     TrimBounds,
     Unknown,
-    encode,
-    parse,
 )
+from restorekit.io.dng.opcodes import OPCODE_LISTS, encode, parse
 from restorekit.io.tiff import Directory
 
 Rectangle = tuple[int, int, int, int]

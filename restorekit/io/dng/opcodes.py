@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import lru_cache
 
 from restorekit.io.dng.opcode_kinds import (
-    Area,
     DeltaPerColumn,
     DeltaPerRow,
     FixBadPixelsConstant,
@@ -27,39 +26,9 @@ from restorekit.io.dng.opcode_kinds import (
     TrimBounds,
     Unknown,
     WarpFisheye,
-    WarpPlane,
     WarpRectilinear,
     WarpRectilinear2,
 )
-
-__all__ = [
-    "LIST_1",
-    "LIST_2",
-    "LIST_3",
-    "OPCODE_LISTS",
-    "OPERATIONS",
-    "Area",
-    "DeltaPerColumn",
-    "DeltaPerRow",
-    "FixBadPixelsConstant",
-    "FixBadPixelsList",
-    "FixVignetteRadial",
-    "GainMap",
-    "MapPolynomial",
-    "MapTable",
-    "OpcodeError",
-    "Operation",
-    "ScalePerColumn",
-    "ScalePerRow",
-    "TrimBounds",
-    "Unknown",
-    "WarpFisheye",
-    "WarpPlane",
-    "WarpRectilinear",
-    "WarpRectilinear2",
-    "encode",
-    "parse",
-]
 
 OPCODE_LISTS = LIST_1, LIST_2, LIST_3 = 51008, 51009, 51022
 """Tags of the three lists."""
