@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from restorekit.errors import RestorekitError
-from restorekit.io.limits import MAX_PIXELS, Limits
 
 if TYPE_CHECKING:
     from restorekit.engine import Progress
@@ -83,8 +82,8 @@ def run(
         float | None, typer.Option(min=0.1, metavar="SECONDS", help="With --isolate: time for a file (default 120).")
     ] = None,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.001, metavar="N", help="Refuse larger images before they are decoded.")
-    ] = MAX_PIXELS / 1e6,
+        float | None, typer.Option(min=0.001, metavar="N", help="Refuse larger images unread (default 512).")
+    ] = None,
     sidecar: Annotated[
         bool, typer.Option(help="Follow orientation, crop and rating of XMP files beside the inputs.")
     ] = True,
@@ -131,6 +130,7 @@ def run(
         show_plan(pipe, plan)
         raise typer.Exit(1 if plan.problems else 0)
     from restorekit import device as devices
+    from restorekit.io.limits import Limits
     from restorekit.isolation import DECODE_TIMEOUT_S
     from restorekit.runner import Runner, RunOptions
 
@@ -141,7 +141,7 @@ def run(
         ev=offsets,
         privacy=privacy.value,
         sidecar=sidecar,
-        limits=Limits(round(max_megapixels * 1e6)),
+        limits=Limits() if max_megapixels is None else Limits(round(max_megapixels * 1e6)),
         isolate=isolate,
         decode_timeout_s=decode_timeout or DECODE_TIMEOUT_S,
         fail_fast=fail_fast,
