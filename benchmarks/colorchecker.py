@@ -1,11 +1,12 @@
 """Colour accuracy on a photographed ColorChecker, beside LibRaw's own conversion.
 
-    python benchmarks/colorchecker.py RAW --corners "715,626 1251,613 1258,921 701,930"
+    python benchmarks/colorchecker.py RAW --corners "715,626 1251,613 1258,921 701,930" [--profile CAMERA.dcp ...]
 
 The corners are the centres of the corner patches (dark skin, bluish green, black, white), in px of the
 developed picture. Both conversions get the same white balance, measured on the chart's second-lightest gray,
 and each the one exposure factor that makes its mean CIEDE2000 smallest; both are compared in
-CIELAB D50 with the reference values of the ColorChecker 2005 (from colour-science, a dev dependency).
+CIELAB D50 with the reference values of the ColorChecker 2005 (from colour-science, a dev dependency). Camera profiles
+are tried by their matrices alone, and with their HueSatMap.
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ def patches(image: Array, corners: Array) -> Array:
     return np.array(means)
 
 
-def ours(path: Path, gains: tuple[float, float, float]) -> Array:
-    """Linear Rec.2020 [H,W,3] by raw-to-linear-exr with these gains."""
+def ours(path: Path, gains: tuple[float, float, float], profile: Path | None = None, tables: bool = True) -> Array:
+    """Linear Rec.2020 [H,W,3] by raw-to-linear-exr with these gains, and with a camera profile."""
     pipe = rk.Pipeline.load("raw-to-linear-exr").set("color.white_balance", gains=gains)
+    pipe = pipe.set("color.camera_matrix", profile=profile, hue_sat_map=tables)
     return pipe(rk.read(path)).pixels.permute(1, 2, 0).double().numpy()
 
 
@@ -111,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("raw", type=Path)
     parser.add_argument("--corners", required=True)
+    parser.add_argument("--profile", type=Path, action="append", default=[])
     arguments = parser.parse_args()
     corners = np.array([[float(v) for v in point.split(",")] for point in arguments.corners.split()])
     target = reference_lab()
@@ -119,6 +122,10 @@ def main() -> None:
         "restorekit": score(patches(ours(arguments.raw, gains), corners), "bt2020", target),
         "LibRaw": score(patches(librawish(arguments.raw, gains), corners), "bt709", target),
     }
+    for profile in arguments.profile:
+        for said, tables in (("matrix", False), ("with HueSatMap", True)):
+            seen = ours(arguments.raw, gains, profile, tables)
+            rows[f"restorekit, {profile.stem}, {said}"] = score(patches(seen, corners), "bt2020", target)
     names = list(rows["LibRaw"])
     print(f"| | {' | '.join(names)} |\n| --- |{' --- |' * len(names)}")
     for program, values in rows.items():

@@ -13,8 +13,6 @@ from restorekit.facts import Metadata
 from restorekit.frame import Frame
 from restorekit.io import cms, colorimetry, icc, metadata
 from restorekit.io.colorimetry import CHANNELS, SRGB, Meaning, Named
-from restorekit.io.colorimetry import H273_PRIMARIES as H273_PRIMARIES
-from restorekit.io.colorimetry import H273_TRANSFERS as H273_TRANSFERS
 from restorekit.io.decoded import Decoded
 from restorekit.io.read import PictureKind
 from restorekit.io.samples import Samples, turned

@@ -15,7 +15,7 @@ from torch import Tensor
 from restorekit.errors import InputError, StageError
 from restorekit.facts import Camera
 from restorekit.frame import Frame
-from restorekit.stage import Reach, Stage, StageSpec, local, param, parameters
+from restorekit.stage import Reach, Stage, StageSpec, changed_at, local, param, parameters
 from restorekit.stages.mosaic import cfa_at, nearest
 
 CLIP_MARGIN = 0.01
@@ -163,9 +163,9 @@ class HotPixels(Stage):
         shape = (channels, full_height, width)
         marks = []
         if self.dark_frame is not None:
-            marks.append(_bright(self.dark_frame, _changed(self.dark_frame), shape, self.threshold))
+            marks.append(_bright(self.dark_frame, changed_at(self.dark_frame, self), shape, self.threshold))
         if self.bad_pixels is not None:
-            marks.append(_listed(self.bad_pixels, _changed(self.bad_pixels), shape))
+            marks.append(_listed(self.bad_pixels, changed_at(self.bad_pixels, self), shape))
         if not marks:
             return None
         rows = [mark[:, top : top + height] for mark in marks]
@@ -232,14 +232,6 @@ def _seen(plane: Tensor, y: Tensor, x: Tensor, offsets: NDArray[np.int64]) -> Te
     rows, columns = y[:, None] + away[..., 0], x[:, None] + away[..., 1]
     outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
     return plane[rows.clamp_(0, height - 1), columns.clamp_(0, width - 1)].masked_fill_(outside, torch.nan)
-
-
-def _changed(path: Path) -> int:
-    """When a file was last changed, which tells versions of it apart."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError as error:
-        raise InputError(f"{path}: raw.hot_pixels cannot read it ({error.strerror}); check the path") from None
 
 
 @lru_cache(maxsize=2)
