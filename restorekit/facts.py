@@ -123,7 +123,10 @@ class Facts:
     scale
         factor between current pixel values and the sensor's 0..1 range.
     alignment
-        ``[3,3]`` homography that brought this frame onto its reference.
+        ``[3,3]`` homography that brought this frame onto its reference: pixels (x, y, 1) of this frame to those of
+        the frame as it was shot.
+    exposure_gain
+        what this frame of a bracket is multiplied by, a number a channel, to be on the scale of its reference.
     measured
         whole-image statistics of stages that need them, by stage name.
     """
@@ -134,6 +137,7 @@ class Facts:
     clip_level: tuple[float, ...] | None = None
     scale: float = 1.0
     alignment: Matrix | None = None
+    exposure_gain: tuple[float, ...] | None = None
     measured: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
 
     def scaled(self, gains: Sequence[float]) -> Facts:

@@ -189,6 +189,18 @@ class Frame:
         )
 
 
+PROBE_PX = 256
+"""About so many pixels a side are looked at to tell which frame is brighter."""
+
+
+def _brightness(frame: Frame) -> float:
+    """The mean of a sparse sample of the pixels; those that are no numbers count as black."""
+    step = max(1, min(frame.height, frame.width) // PROBE_PX)
+    step += 1 - step % 2  # odd, so that all colours of a mosaic are met
+    sample = to_float(frame.pixels[:, ::step, ::step], digital_numbers=True)
+    return float(sample.nan_to_num(0.0, 0.0, 0.0).mean())
+
+
 @dataclass(frozen=True, eq=False)
 class Bracket:
     """Frames of one scene at different exposures, darkest first (a burst: all the same)."""
@@ -201,7 +213,7 @@ class Bracket:
 
     @staticmethod
     def of(frames: Sequence[Frame], ev: Sequence[float] = ()) -> Bracket:
-        """Frames of one scene as a bracket, darkest first where their exposures are known.
+        """Frames of one scene as a bracket, darkest first: by exposure, or by the mean of their pixels where it is unknown.
 
         ``ev`` gives exposure offsets in stops, in the order of the frames.
 
@@ -236,7 +248,7 @@ class Bracket:
             return Bracket(tuple(sorted(marked, key=lambda frame: frame.exposure.ev_offset or 0.0)))
         if all(frame.exposure.relative is not None for frame in frames):
             return Bracket(tuple(sorted(frames, key=lambda frame: frame.exposure.relative or 0.0)))
-        return Bracket(tuple(frames))
+        return Bracket(tuple(sorted(frames, key=_brightness)))
 
     def __iter__(self) -> Iterator[Frame]:
         return iter(self.frames)

@@ -258,6 +258,7 @@ def missing_fact(spec: StageSpec, fact: str) -> str:
         "clip_level": "add raw.black_level before it",
         "white_balance": "add color.white_balance before it",
         "alignment": "add an align.* stage before it",
+        "exposure_gain": "add merge.exposures before it",
         "noise": "use a camera with a noise profile, or set the noise parameters of the stage",
     }.get(fact, "add the stage that measures it")
     return f"{spec.name} needs the fact '{fact}', which nothing before it gives; {cure}"
