@@ -1,0 +1,245 @@
+"""Frames of a bracket merged to the light of the scene."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restorekit.errors import StageError
+from restorekit.frame import Bracket, Frame
+from restorekit.planes import strip_rows, to_float
+from restorekit.stage import BracketStage, StageSpec, param, parameters
+from restorekit.stages.deghost import DEFAULT_NOISE, MOTION
+from restorekit.stages.exposures import gains
+from restorekit.stages.inpaint import filled_in
+from restorekit.stages.reprojection import CLIPPED, OUTSIDE
+
+ROLL_OFF = (0.85, 0.98)
+"""Shares of the clip level between which a value loses its weight."""
+
+FEATHER = 0.008
+"""Width of the blend at the edge of what is left out, as a share of the diagonal."""
+
+BLEND = 3
+"""Exponent of what is admitted: frames weigh so differently that a linear ramp would end in a step."""
+
+LAST_RESORT = 1e-9
+Weighting = Literal["poisson", "exposure", "debevec"]
+
+
+@parameters
+class Radiance(BracketStage):
+    """Merge an aligned bracket to scene-linear light, on the scale of its reference: 1.0 is where that one clips.
+
+    Every frame, multiplied by ``facts.exposure_gain``, enters with the weight
+
+    - ``poisson``: 1 / variance of its noise, ``gain^2 (a x / gain + b)`` (``facts.noise``), at the light ``x`` of a
+      first merge: the best unbiased estimate of it;
+    - ``exposure``: the light it gathered: the best where all noise is that of photons;
+    - ``debevec``: a hat over its code value (square root of light), averaging logarithms, as in the paper;
+
+    times a roll-off from 85 to 98 % of the clip level, channel by channel, 0 where the mask ``clipped`` says so and
+    where the masks ``motion`` and ``outside`` leave it out, with blended edges. What is clipped in all frames is taken
+    from the darkest; what is clipped in the reference, with something else in front of it in all darker frames, is
+    filled as bright as what is clipped around it. Both are marked in the mask ``clipped``. Mosaics are merged photosite
+    by photosite.
+
+    The result has camera, metadata and exposure of the reference; ``facts.clip_level`` is where the darkest frame
+    clips. Values that are no numbers get no weight, with a note.
+
+    Raises StageError for fewer than two frames.
+    """
+
+    spec = StageSpec(
+        name="merge.radiance",
+        source="Granados et al., Optimal HDR Reconstruction with Linear Digital Cameras, CVPR 2010; Hanji et al., "
+        "Noise-Aware Merging of High Dynamic Range Image Stacks, ECCV Workshops 2020; Debevec & Malik, SIGGRAPH 1997",
+        accepts={
+            "frames": ("bracket", "burst"),
+            "layout": ("bayer", "rgb", "gray"),
+            "reference": ("scene",),
+            "transfer": ("linear",),
+        },
+        emits={"frames": "single"},
+        needs=("exposure_gain",),
+    )
+    weighting: Annotated[
+        Weighting, param("Weights of the frames: least noise, gathered light, or the hat of Debevec and Malik")
+    ] = "poisson"
+
+    def combine(self, bracket: Bracket) -> Frame:
+        frames = bracket.frames
+        reference = bracket.reference
+        if len(frames) < 2:
+            raise StageError(f"{reference.name}: {self.spec.name} needs at least two exposures, this is one frame")
+        shots = [_Shot.of(frame) for frame in frames]
+        channels, height, width = reference.pixels.shape
+        pixels = torch.empty((channels, height, width))
+        clipped = torch.empty((channels, height, width), dtype=torch.bool)
+        hidden = torch.empty((channels, height, width), dtype=torch.bool)
+        damaged = 0
+        rows = strip_rows(width)
+        for top in range(0, height, rows):
+            into = slice(top, min(top + rows, height))
+            strips = [shot.strip(into.start, into.stop) for shot in shots]
+            clipped[:, into], hidden[:, into] = _without_trust(strips, len(frames) // 2)
+            merged = self._merged(strips)
+            finite = merged.isfinite()
+            if not bool(finite.all()):
+                damaged += int((~finite).sum())
+                merged.nan_to_num_(0.0, 0.0, 0.0)
+            pixels[:, into] = merged
+        if bool(hidden.any()):
+            filled_in(pixels, hidden, shots[len(frames) // 2].clip_level, 2 if reference.state.is_mosaic else 1)
+        facts = replace(reference.facts, clip_level=shots[0].clip_level, exposure_gain=None)
+        notes = tuple(dict.fromkeys(note for frame in frames for note in frame.notes))
+        result = replace(reference, pixels=pixels, masks={CLIPPED: clipped}, facts=facts, notes=notes)
+        if damaged:
+            result = result.with_note(f"{self.spec.name}: {damaged} values are numbers in no frame, they are set to 0")
+        return result
+
+    def _merged(self, strips: Sequence[_Strip]) -> Tensor:
+        """The light ``[C,h,W]`` of a strip."""
+        if self.weighting == "debevec":
+            return _debevec(strips)
+        first = _average(strips, [strip.trust / strip.gain for strip in strips])
+        if self.weighting == "exposure":
+            return first
+        first.clamp_min_(0.0)
+        return _average(strips, [strip.trust / strip.variance(first) for strip in strips])
+
+
+@dataclass(frozen=True, eq=False)
+class _Strip:
+    """Rows of a frame on the scale of the reference: light ``[C,h,W]`` and how far it counts (0..1); what it was
+    multiplied by, its noise and its clip level on the frame's own scale, to be broadcast; and what is admitted."""
+
+    light: Tensor
+    trust: Tensor
+    gain: Tensor
+    noise: tuple[Tensor, Tensor]
+    clip: Tensor
+    admitted: Tensor | None
+
+    def variance(self, light: Tensor) -> Tensor:
+        """The variance that light on the scale of the reference has in this frame."""
+        a, b = self.noise
+        return (light * (a * self.gain)).add_(b * self.gain**2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Shot:
+    """A frame with what its merging needs; gain, noise and clip level by colour ``[C]``."""
+
+    frame: Frame
+    gain: Tensor
+    noise: tuple[Tensor, Tensor]
+    clip: Tensor
+    admitted: NDArray[np.uint8] | None
+
+    @staticmethod
+    def of(frame: Frame) -> _Shot:
+        colors = 1 if frame.state.layout == "gray" else 3
+        noise, level = frame.facts.noise or (DEFAULT_NOISE,), frame.facts.clip_level or (1.0,)
+        gain = gains(frame).flatten().expand(colors)
+        a, b = (
+            torch.tensor([(noise[c] if len(noise) == colors else noise[0])[k] for c in range(colors)]).clamp_min(1e-12)
+            for k in (0, 1)
+        )
+        clip = torch.tensor([level[c] if len(level) == colors else min(level) for c in range(colors)])
+        return _Shot(frame, gain, (a, b), clip, _admitted(frame))
+
+    @property
+    def clip_level(self) -> tuple[float, ...]:
+        """Where this frame clips on the scale of the reference, by channel."""
+        levels = tuple((self.clip * self.gain).tolist())
+        return (min(levels),) if self.frame.state.is_mosaic else levels
+
+    def strip(self, top: int, bottom: int) -> _Strip:
+        stored = to_float(self.frame.pixels[:, top:bottom])
+        gain, a, b, clip = (self._spread(values, top, bottom) for values in (self.gain, *self.noise, self.clip))
+        first, last = ROLL_OFF
+        trust = (stored / clip).sub_(last).div_(first - last).clamp_(0.0, 1.0)
+        trust = trust.square() * (3 - 2 * trust)
+        marked = self.frame.masks.get(CLIPPED)
+        if marked is not None:
+            trust.masked_fill_(marked[:, top:bottom], 0.0)
+        admitted = None
+        if self.admitted is not None:
+            admitted = torch.from_numpy(self.admitted[None, top:bottom]).float().mul_(1 / 255).pow_(BLEND)
+            trust *= admitted
+        bad = ~stored.isfinite()
+        if bool(bad.any()):
+            trust.masked_fill_(bad, 0.0)
+            stored = stored.masked_fill(bad, 0.0)
+        return _Strip(stored * gain, trust, gain, (a, b), clip, admitted)
+
+    def _spread(self, values: Tensor, top: int, bottom: int) -> Tensor:
+        """Values by colour at the pixels of rows: ``[C,1,1]``, at the photosites of a mosaic ``[1,h,W]``."""
+        if not self.frame.state.is_mosaic:
+            return values[:, None, None]
+        result = values.new_empty((1, bottom - top, self.frame.width))
+        cell = self.frame.camera.cfa
+        for row, colors in enumerate(cell):
+            for column, color in enumerate(colors):
+                result[:, (row - top) % len(cell) :: len(cell), column :: len(colors)] = values["RGB".index(color)]
+        return result
+
+
+def _without_trust(strips: Sequence[_Strip], reference: int) -> tuple[Tensor, Tensor]:
+    """Where no frame counts, ``[C,h,W]``, and where of that the darkest is left out.
+
+    The darkest frame that is admitted is given trust there, or the reference.
+    """
+    lost = strips[0].trust <= 0
+    for strip in strips[1:]:
+        lost &= strip.trust <= 0
+    hidden = torch.zeros_like(lost)
+    if bool(lost.any()):
+        left = lost.clone()
+        for index, strip in enumerate(strips):
+            taken = left if strip.admitted is None else left & (strip.admitted > 0)
+            strip.trust.masked_fill_(taken, 1.0)
+            left = left & ~taken
+            if index == 0:
+                hidden = left
+        strips[reference].trust.masked_fill_(left, 1.0)
+    return lost, hidden
+
+
+def _average(strips: Sequence[_Strip], weights: Sequence[Tensor]) -> Tensor:
+    total, sum_of_weights = strips[0].light * weights[0], weights[0].clone()
+    for strip, weight in zip(strips[1:], weights[1:], strict=True):
+        total.addcmul_(strip.light, weight)
+        sum_of_weights.add_(weight)
+    return total.div_(sum_of_weights)
+
+
+def _debevec(strips: Sequence[_Strip]) -> Tensor:
+    """Logarithms of light averaged with the hat weight of the code, here the square root of light (eq. 4 and 6)."""
+    total, weights = torch.zeros_like(strips[0].light), torch.zeros_like(strips[0].light)
+    for strip in strips:
+        code = (strip.light / strip.gain).div_(strip.clip).clamp_(0.0, 1.0).sqrt_()
+        weight = torch.minimum(code, 1 - code).add_(LAST_RESORT).mul_(strip.trust)
+        total.addcmul_(strip.light.clamp_min(1e-9).log_(), weight)
+        weights.add_(weight)
+    return total.div_(weights).exp_()
+
+
+def _admitted(frame: Frame) -> NDArray[np.uint8] | None:
+    """How far each pixel may be used, 0..255 ``[H,W]``: 0 where something moved or nothing is, more with distance."""
+    left_out = [frame.masks[name][0].numpy() for name in (MOTION, OUTSIDE) if name in frame.masks]
+    if not left_out or not any(mask.any() for mask in left_out):
+        return None
+    marks = np.maximum.reduce([mask.view(np.uint8) for mask in left_out]) * np.uint8(255)
+    width = 2 * max(2, round(FEATHER * math.hypot(frame.height, frame.width))) + 1
+    near = cv2.blur(marks, (width, width), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(255 - cv2.max(cv2.add(near, near), marks), dtype=np.uint8)

@@ -1,0 +1,216 @@
+"""From the codes of photographs back to the light of the scene: the response of the camera undone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restorekit.color.transfer import decode
+from restorekit.frame import Bracket, Frame
+from restorekit.planes import strip_rows, to_float
+from restorekit.stage import BracketStage, StageSpec, param, parameters
+from restorekit.stages.exposures import nominal_stops
+from restorekit.state import Transfer
+
+CODES = 256
+CLIPPED_FROM = 0.985
+"""Share of the largest code from which on a value counts as clipped."""
+
+LOWEST, HIGHEST = 8, 248
+"""Codes between which brackets tell about the curve."""
+
+QUANTILES = 256
+AGREES_EV = 0.2
+"""The curve of the file's colour space is kept while the exposures it implies are this near to those known."""
+
+SMOOTHNESS, ANCHOR, ROUNDS = 30.0, 100.0, 8
+"""Weights of smoothness and of the middle code in the least squares, and how often it is reweighted."""
+
+LEAST_PAIRS, LEAST_EV = 16, 0.25
+NOISE_CODES = 1.2
+"""Standard deviation of the codes of a photograph in JPEG, of 255."""
+
+NOISE_AT = 0.2
+
+
+@parameters
+class Response(BracketStage):
+    """Photographs as scene-linear light: the transfer function undone, or the camera's own curve where it is another.
+
+    A photograph is taken for what its colour space says, sRGB mostly. Cameras add contrast to that; where the frames
+    contradict the colour space by more than 0.2 EV, the curve is recovered from how the brightness of one frame maps
+    to that of the next: from their histograms, so that frames from the hand need not be aligned. Where exposures are
+    unknown only its shape shows, not its contrast, which is then left as near to the colour space as can be. One curve
+    serves all channels, so that grays stay gray. ``curve: srgb`` never looks for another one, ``recover`` always does.
+
+    Gives scene-referred linear half floats, 1.0 = the largest code, the mask ``clipped`` (codes from 98.5 % on), clip
+    levels and the noise of an 8-bit JPEG. ``facts.measured`` tells whether a curve was recovered.
+    """
+
+    spec = StageSpec(
+        name="merge.response",
+        source="Grossberg & Nayar, Determining the Camera Response from Images: What Is Knowable?, PAMI 25(11), 2003 "
+        "(histograms); Debevec & Malik, SIGGRAPH 1997, eq. 3 (smoothness)",
+        accepts={
+            "frames": ("bracket", "burst"),
+            "layout": ("rgb", "gray"),
+            "reference": ("display",),
+            "transfer": ("srgb", "gamma", "linear"),
+        },
+        emits={"reference": "scene", "transfer": "linear"},
+    )
+    curve: Annotated[
+        Literal["auto", "srgb", "recover"], param("The curve of the file's colour space, or one found in the frames")
+    ] = "auto"
+
+    def combine(self, bracket: Bracket) -> Bracket:
+        transfer = bracket.state.transfer
+        own = _curve_of(transfer)
+        stops = nominal_stops(bracket.frames)
+        pairs = [] if self.curve == "srgb" else _pairs(bracket.frames, stops)
+        curve, notes = own, []
+        off = _contradiction(own, pairs)
+        if pairs and (self.curve == "recover" or off > AGREES_EV):
+            curve = _recovered(own, pairs)
+            guess = "; its contrast is a guess, since exposures are unknown" if stops is None else ""
+            notes.append(
+                f"the frames do not follow {transfer} (off by {off:.2f} EV): the camera's curve was recovered "
+                f"from them (off by {_contradiction(curve, pairs):.2f} EV){guess}"
+            )
+        elif self.curve == "recover":
+            notes.append("the frames do not differ enough to recover the camera's curve; that of their files is used")
+        frames = [_linear(frame, curve, recovered=curve is not own) for frame in bracket]
+        middle = len(frames) // 2
+        for note in notes:
+            frames[middle] = frames[middle].with_note(f"{self.spec.name}: {note}")
+        return Bracket(tuple(frames))
+
+
+Curve = NDArray[np.float64]
+"""Light ``[256]`` at evenly spaced codes, 1 at the last."""
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Codes ``[N]`` (0..255) of equal rank in a darker and a brighter frame; ``None`` where their exposures are unknown."""
+
+    low: Curve
+    high: Curve
+    stops: float | None
+
+    def error(self, logs: Curve) -> Curve:
+        """How far the stops that a curve (log2 of light by code) implies are from those known, or from their median."""
+        at = np.arange(CODES)
+        implied = np.interp(self.high, at, logs) - np.interp(self.low, at, logs)
+        return np.asarray(implied - (np.median(implied) if self.stops is None else self.stops), dtype=np.float64)
+
+
+def _curve_of(transfer: Transfer) -> Curve:
+    codes = torch.linspace(0, 1, CODES, dtype=torch.float64)
+    return decode(codes, transfer).numpy().astype(np.float64)
+
+
+def _pairs(frames: Sequence[Frame], stops: Sequence[float] | None) -> list[Pair]:
+    """What neighbouring frames make of the same light, by the ranks of their values, all channels together."""
+    order = range(len(frames)) if stops is None else sorted(range(len(frames)), key=lambda index: stops[index])
+    ranks = np.linspace(0.002, 0.998, QUANTILES)
+    values = [np.quantile(_sample(frames[index]), ranks, axis=1).T for index in order]
+    found = []
+    for (a, dark), (b, bright) in pairwise(zip(order, values, strict=True)):
+        step = None if stops is None else stops[b] - stops[a]
+        kept = (dark > LOWEST) & (bright > LOWEST) & (dark < HIGHEST) & (bright < HIGHEST)
+        if kept.sum() >= LEAST_PAIRS and (step is None or step >= LEAST_EV):
+            found.append(Pair(dark[kept], bright[kept], step))
+    return found
+
+
+def _sample(frame: Frame) -> Curve:
+    """Codes ``[C,N]`` (0..255) of a sparse sample of the pixels."""
+    step = max(1, int(math.sqrt(frame.height * frame.width / 300_000)))
+    values = to_float(frame.pixels[:, ::step, ::step]).flatten(1)
+    return values.nan_to_num_(0.0, 1.0, 0.0).clamp_(0, 1).double().mul_(255).numpy()
+
+
+def _contradiction(curve: Curve, pairs: Sequence[Pair]) -> float:
+    """The median error of the stops that a curve implies."""
+    logs = np.log2(np.maximum(curve, 1e-6))
+    return float(np.median(np.abs(np.concatenate([pair.error(logs) for pair in pairs])))) if pairs else 0.0
+
+
+def _recovered(own: Curve, pairs: Sequence[Pair]) -> Curve:
+    """The curve whose logarithm differs by the known stops at codes of equal rank, else as near as can be to ``own``.
+
+    Least squares on the logarithm of light at every code: the equations of the pairs, reweighted by Cauchy's weights,
+    and second differences of the departure from ``own`` (Debevec & Malik, eq. 3). What comes out falling is made flat.
+    """
+    base = np.log2(np.maximum(own, own[1] / 2))
+    rows = np.concatenate([_weights(pair.high) - _weights(pair.low) for pair in pairs])
+    second = np.diff(np.eye(CODES), 2, axis=0) * SMOOTHNESS
+    prior = second.T @ second
+    prior[CODES // 2, CODES // 2] += ANCHOR**2
+    even = CODES / len(rows)
+    change = np.zeros(CODES)
+    for _ in range(ROUNDS):
+        error = np.concatenate([pair.error(base + change) for pair in pairs])
+        spread = max(1.4826 * float(np.median(np.abs(error))), 0.02)
+        weight = even / (1 + (error / (2 * spread)) ** 2)
+        change = np.linalg.solve(rows.T @ (rows * weight[:, None]) + prior, rows.T @ (weight * (rows @ change - error)))
+    logs = np.maximum.accumulate(base + change)
+    light = np.asarray(2.0 ** (logs - logs[-1]), dtype=np.float64)
+    light[0] = 0.0
+    return light
+
+
+def _weights(codes: Curve) -> Curve:
+    """``[N,256]``: linear interpolation of a table at codes."""
+    below = np.clip(np.floor(codes).astype(int), 0, CODES - 2)
+    share = codes - below
+    rows = np.zeros((len(codes), CODES))
+    rows[np.arange(len(codes)), below] = 1 - share
+    rows[np.arange(len(codes)), below + 1] = share
+    return rows
+
+
+def _linear(frame: Frame, curve: Curve, *, recovered: bool) -> Frame:
+    """A frame as light in half floats, with what is known of such light."""
+    channels, height, width = frame.pixels.shape
+    light = torch.empty((channels, height, width), dtype=torch.float16)
+    clipped = torch.empty((channels, height, width), dtype=torch.bool)
+    table = torch.from_numpy(curve.astype(np.float32))
+    rows = strip_rows(width)
+    for top in range(0, height, rows):
+        strip = frame.pixels[:, top : top + rows]
+        into = slice(top, top + strip.shape[1])
+        codes = to_float(strip)
+        light[:, into] = _at_codes(strip, codes, table, frame.state.transfer if not recovered else None)
+        torch.ge(codes, CLIPPED_FROM, out=clipped[:, into])
+    noise = (_noise(curve),) * channels
+    facts = replace(frame.facts, clip_level=(1.0,) * channels, noise=noise, scale=1.0)
+    return replace(frame, pixels=light, masks={**frame.masks, "clipped": clipped}, facts=facts)
+
+
+def _at_codes(stored: Tensor, codes: Tensor, table: Tensor, transfer: Transfer | None) -> Tensor:
+    if stored.dtype == torch.uint8:
+        return table[stored.int()]
+    if transfer is not None:
+        return decode(codes, transfer)
+    position = codes.nan_to_num(0.0, 1.0, 0.0).clamp(0, 1).mul_(CODES - 1)
+    below = position.to(torch.int32).clamp_max_(CODES - 2)
+    return torch.lerp(table[below], table[below + 1], position.sub_(below))
+
+
+def _noise(curve: Curve) -> tuple[float, float]:
+    """``variance = a x + b`` that even noise of the codes is like in light: as much in black, and at 0.2."""
+    sigma = NOISE_CODES / (CODES - 1)
+    slope = np.gradient(curve, 1 / (CODES - 1))
+    floor = (sigma * max(float(curve[4] * (CODES - 1) / 4), 1e-4)) ** 2
+    at = int(np.searchsorted(curve, NOISE_AT))
+    variance = (sigma * float(slope[min(at, CODES - 1)])) ** 2
+    return max(variance - floor, 1e-9) / NOISE_AT, floor
