@@ -1,4 +1,7 @@
-"""Image data of 24-bit floats (DNG 1.4, TIFF Technical Note 3), as HDRMerge writes them: deflated and predicted."""
+"""24-bit floats (DNG 1.4, TIFF Technical Note 3): a sign, 7 bits of exponent with a bias of 64 - 1, 16 of mantissa.
+
+Image data of them are read as HDRMerge writes them: deflated and predicted.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from restorekit.io.tiff import STRIP_OFFSETS, STRIP_SIZES, TILE_OFFSETS, TILE_SI
 SAMPLE_FORMAT, PREDICTOR, FLOATING = 339, 317, 3
 DISTANCES = {3: 1, 34894: 2, 34895: 4}
 """Pixels between a sample and the one it was predicted from, by Predictor."""
+
+_EXPONENT_SHIFT = np.uint32((127 - 63) << 16)
+_LARGEST = np.uint32(0x7EFFFF)
 
 
 def is_predicted_float24(directory: Directory) -> bool:
@@ -70,3 +76,17 @@ def _decoded(data: bytes, rows: int, columns: int, channels: int, distance: int)
     numbers = np.ascontiguousarray(summed.reshape(rows, 3, columns * channels).transpose(0, 2, 1))
     floats: NDArray[np.float32] = imagecodecs.float24_decode(numbers.tobytes(), byteorder=">")
     return floats.reshape(rows, columns, channels)
+
+
+def float24_bytes(numbers: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Finite floats of any shape as 24-bit ones ``[...,3]``, big-endian, rounded to nearest, ties to even.
+
+    What is smaller than the smallest normal one, 2^-62, becomes 0; what is larger than the largest, about 2^64, that.
+    """
+    codes = np.ascontiguousarray(numbers, np.float32).view(np.uint32)
+    magnitude = codes & 0x7FFFFFFF
+    rounded = ((magnitude + 0x3F + ((magnitude >> 7) & 1)) >> 7).clip(_EXPONENT_SHIFT, _EXPONENT_SHIFT + _LARGEST)
+    rounded -= _EXPONENT_SHIFT
+    rounded[rounded < 0x10000] = 0
+    rounded |= codes >> 31 << 23
+    return rounded.astype(">u4")[..., None].view(np.uint8)[..., 1:]
