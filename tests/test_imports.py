@@ -37,6 +37,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pillow_heif": ("io.heif",),
     "gradio": ("web",),
     "lpips": ("metrics.lpips",),
+    "pycvvdp": ("metrics.cvvdp",),
     "torchvision": (),
 }
 """Libraries that only the named modules import."""

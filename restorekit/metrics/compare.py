@@ -5,32 +5,59 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from restorekit.color.difference import ciede2000, rgb_to_lab
+from restorekit.color.ictcp import WHITE_NITS
 from restorekit.color.transfer import decode
 from restorekit.errors import InputError
 from restorekit.frame import Frame
+from restorekit.metrics.hdr import hdr_differences
+from restorekit.metrics.light import is_hdr, row_strips
 from restorekit.metrics.psnr import psnr
-from restorekit.metrics.ssim import WINDOW, ssim
+from restorekit.metrics.rendition import rendition_quality
+from restorekit.metrics.ssim import ssim
+from restorekit.metrics.window import WINDOW
 
 
-def compare_frames(first: Frame, second: Frame) -> dict[str, Any]:
-    """Size, PSNR (dB; ``None`` for equal pictures), SSIM, CIEDE2000 (mean, 95th percentile), largest difference.
+def compare_frames(
+    first: Frame, second: Frame, *, white_nits: float = WHITE_NITS, fit_scale: bool = False
+) -> dict[str, Any]:
+    """Measures of two frames by name; the first is the reference.
 
-    PSNR and SSIM are over the encoded RGB values of display-referred pictures, as the field does.
+    Two SDR pictures of one state: PSNR (dB; ``None`` for equal pictures), SSIM, CIEDE2000 (mean, 95th percentile) and
+    the largest difference; PSNR and SSIM are over the encoded RGB values, as the field does.
+    Two HDR frames (scene-linear, PQ or HLG): see :func:`restorekit.metrics.hdr.hdr_differences`, for which
+    ``white_nits`` and ``fit_scale`` are.
+    An HDR frame and an SDR picture, in either order: TMQI, see :mod:`restorekit.metrics.rendition`.
 
-    Raises InputError when sizes or states differ, or the images are mosaics.
+    Raises InputError when sizes differ, the states do not go together, or an image is a mosaic.
     """
     if (first.width, first.height) != (second.width, second.height):
         sizes = f"{first.width}x{first.height} and {second.width}x{second.height}"
         raise InputError(f"{second.name}: sizes differ ({sizes}); compare pictures of one size")
+    for frame in (first, second):
+        if frame.state.is_mosaic:
+            raise InputError(f"{frame.name}: is a mosaic; develop both first and compare the pictures")
+    if is_hdr(first.state) and is_hdr(second.state):
+        return hdr_differences(first, second, white_nits=white_nits, fit_scale=fit_scale)
+    if fit_scale:
+        sdr = second if is_hdr(first.state) else first
+        raise InputError(f"{sdr.name}: is {sdr.state}, a scale is fitted to two HDR files only; leave out --fit-scale")
+    if is_hdr(first.state):
+        return rendition_quality(first, second)
+    if is_hdr(second.state):
+        return rendition_quality(second, first)
+    return _sdr_differences(first, second)
+
+
+def _sdr_differences(first: Frame, second: Frame) -> dict[str, Any]:
     if first.state != second.state:
         raise InputError(
             f"{second.name}: is {second.state}, {first.name} is {first.state}; compare pictures of one kind"
         )
-    if first.state.is_mosaic:
-        raise InputError(f"{first.name}: is a mosaic; develop both first and compare the pictures")
     a, b = first.as_float().pixels, second.as_float().pixels
+    strips = list(row_strips(first.height, first.width))
     result: dict[str, Any] = {
         "width": first.width,
         "height": first.height,
@@ -38,10 +65,15 @@ def compare_frames(first: Frame, second: Frame) -> dict[str, Any]:
     }
     if min(first.width, first.height) >= WINDOW:
         result["ssim"] = ssim(a, b)
-    result["largest_difference"] = float((a - b).abs().max())
+    result["largest_difference"] = max(float((a[:, rows] - b[:, rows]).abs().max()) for rows in strips)
     if first.state.layout == "rgb" and first.state.reference == "display" and first.state.primaries != "camera":
-        labs = [rgb_to_lab(decode(pixels, first.state.transfer), first.state.primaries) for pixels in (a, b)]
-        difference = ciede2000(*labs).flatten()
+        difference = torch.cat([_ciede2000(first, a[:, rows], b[:, rows]) for rows in strips])
         result["ciede2000_mean"] = float(difference.mean())
         result["ciede2000_p95"] = float(difference.kthvalue(max(1, round(0.95 * difference.numel()))).values)
     return result
+
+
+def _ciede2000(frame: Frame, a: Tensor, b: Tensor) -> Tensor:
+    """CIEDE2000 of encoded RGB ``[3,h,W]`` in the state of a frame, as ``[h * W]``."""
+    labs = [rgb_to_lab(decode(pixels, frame.state.transfer), frame.state.primaries) for pixels in (a, b)]
+    return ciede2000(*labs).flatten()

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-WINDOW = 11
-SIGMA = 1.5
+from restorekit.metrics.window import OVERLAP, WINDOW, moments, window_strips
 
 
 def ssim(first: Tensor, second: Tensor, peak: float = 1.0) -> float:
     """Mean SSIM of two ``[C,H,W]`` tensors, 0..``peak``, at least 11x11.
 
     Gaussian window 11x11 with sigma 1.5, only where it fits, K1 = 0.01 and K2 = 0.03
-    (Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE TIP 2004).
+    (Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE TIP 2004). In float64, strip by strip.
 
     Raises ValueError for different shapes or images smaller than the window.
     """
     if first.shape != second.shape:
         raise ValueError(f"shapes differ: {tuple(first.shape)} and {tuple(second.shape)}")
-    if min(first.shape[-2:]) < WINDOW:
-        raise ValueError(f"SSIM needs at least {WINDOW}x{WINDOW} px, got {first.shape[-1]}x{first.shape[-2]}")
-    a, b = first.double()[:, None], second.double()[:, None]
-    mean_a, mean_b = _blur(a), _blur(b)
-    var_a = _blur(a * a) - mean_a * mean_a
-    var_b = _blur(b * b) - mean_b * mean_b
-    both = _blur(a * b) - mean_a * mean_b
+    channels, height, width = first.shape
+    if min(height, width) < WINDOW:
+        raise ValueError(f"SSIM needs at least {WINDOW}x{WINDOW} px, got {width}x{height}")
+    total = 0.0
+    for rows in window_strips(height, width):
+        for a, b in zip(first[:, rows], second[:, rows], strict=True):
+            total += float(ssim_map(a.double(), b.double(), peak).sum())
+    return total / (channels * (height - OVERLAP) * (width - OVERLAP))
+
+
+def ssim_map(first: Tensor, second: Tensor, peak: float = 1.0) -> Tensor:
+    """SSIM ``[H-10,W-10]`` of each window of two float64 planes ``[H,W]``, 0..``peak``; see :func:`ssim`."""
+    mean_a, mean_b, var_a, var_b, both = moments(first, second)
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     score = (2 * mean_a * mean_b + c1) * (2 * both + c2)
-    score /= (mean_a * mean_a + mean_b * mean_b + c1) * (var_a + var_b + c2)
-    return float(score.mean())
-
-
-def _blur(planes: Tensor) -> Tensor:
-    offsets = torch.arange(WINDOW, dtype=planes.dtype, device=planes.device) - WINDOW // 2
-    kernel = torch.exp(-offsets.square() / (2 * SIGMA**2))
-    kernel /= kernel.sum()
-    return F.conv2d(F.conv2d(planes, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+    return score.div_((mean_a * mean_a + mean_b * mean_b + c1) * (var_a + var_b + c2))
