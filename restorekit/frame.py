@@ -265,3 +265,8 @@ class Bracket:
     def reference(self) -> Frame:
         """The frame that the others are measured against: the middle one."""
         return self.frames[len(self.frames) // 2]
+
+    def with_reference(self, frame: Frame) -> Bracket:
+        """This bracket with another frame in place of its reference."""
+        middle = len(self.frames) // 2
+        return Bracket((*self.frames[:middle], frame, *self.frames[middle + 1 :]))

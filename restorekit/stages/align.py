@@ -13,7 +13,7 @@ import torch
 from restorekit.frame import Bracket, Frame
 from restorekit.planes import strip_rows, to_float
 from restorekit.stage import BracketStage, StageSpec, param, parameters
-from restorekit.stages.registration import Model, Pose, View, composed, find_pose, scaled, view_of_codes
+from restorekit.stages.registration import Pose, View, composed, find_pose, scaled, view_of_codes
 from restorekit.stages.reprojection import Window, common_window, reprojected
 
 ALIGNED = {"frames": ("bracket", "burst"), "layout": ("bayer", "rgb", "gray")}
@@ -120,18 +120,28 @@ def aligned(bracket: Bracket, poses: Sequence[Pose], border: Border, name: str) 
             notes.append(f"{name}: the frames have too little in common to crop to it; the whole reference is kept")
             window = Window(0, 0, height, width)
     assert window is not None
-    result = [reprojected(frame, matrix, window) for frame, matrix in zip(bracket, matrices, strict=True)]
-    for frame, pose in zip(bracket, poses, strict=True):
-        if pose.model == "none":
-            notes.append(f"{frame.name}: could not be aligned ({pose.inliers} of {pose.patches} places agree), is used as it is")
-    measured = {f"{name} {index}": tuple(frame.facts.alignment.flatten().tolist()) for index, frame in enumerate(result) if frame.facts.alignment is not None}
+    frames = tuple(reprojected(frame, matrix, window) for frame, matrix in zip(bracket, matrices, strict=True))
+    return measured_poses(Bracket(frames), poses, name, notes)
+
+
+def measured_poses(bracket: Bracket, poses: Sequence[Pose], name: str, notes: Sequence[str] = ()) -> Bracket:
+    """The bracket whose reference tells how the frames were aligned, and which could not be."""
+    failed = [
+        f"{frame.name}: could not be aligned ({pose.inliers} of {pose.patches} places agree), is used as it is"
+        for frame, pose in zip(bracket, poses, strict=True)
+        if pose.model == "none"
+    ]
+    measured: dict[str, float | tuple[float, ...]] = {
+        f"{name} {index}": tuple(frame.facts.alignment.flatten().tolist())
+        for index, frame in enumerate(bracket)
+        if frame.facts.alignment is not None
+    }
     measured[f"{name} residual_px"] = tuple(round(pose.residual_px, 3) for pose in poses)
-    middle = len(result) // 2
-    own = result[middle]
-    for note in notes:
+    own = bracket.reference
+    for note in (*notes, *failed):
         own = own.with_note(note)
-    result[middle] = replace(own, facts=replace(own.facts, measured={**own.facts.measured, **measured}))
-    return Bracket(tuple(result))
+    own = replace(own, facts=replace(own.facts, measured={**own.facts.measured, **measured}))
+    return bracket.with_reference(own)
 
 
 def view(frame: Frame) -> View:
@@ -153,7 +163,10 @@ def _view_of_values(frame: Frame) -> View:
     rows = strip_rows(frame.width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        strip = to_float(frame.pixels[:, top * step : bottom * step, : width * step], digital_numbers=frame.state.reference == "sensor")
+        strip = to_float(
+            frame.pixels[:, top * step : bottom * step, : width * step],
+            digital_numbers=frame.state.reference == "sensor",
+        )
         marked = frame.masks.get("clipped")
         burnt = strip >= ceiling if marked is None else marked[:, top * step : bottom * step, : width * step]
         if mosaic:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,34 +12,45 @@ from torch import Tensor
 
 from restorekit.color.transfer import decode
 from restorekit.frame import Frame
-from restorekit.planes import to_float
 from restorekit.stages.illuminant import BlockMeans, block_means
-from restorekit.stages.reprojection import OUTSIDE
+
+CLIPPED, OUTSIDE, MOTION = "clipped", "outside", "motion"
+"""Masks of frames of a bracket: clipped; without data after alignment; other than in the reference."""
 
 ENCODED_CLIP = 0.985
 """Share of the largest code from which on an encoded value counts as clipped."""
 
 
-def bracket_blocks(frames: Sequence[Frame], most: int) -> list[BlockMeans]:
-    """Every frame as light in at most ``most`` blocks, the same ones in all frames, and which of them are usable.
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A frame as light in blocks ``[C,h,w]``; ``clean`` ``[h,w]`` where nothing of a block is clipped, ``shown`` where
+    the frame has data that may be used."""
 
-    A block is not clean where something of it is clipped, or lies outside of a frame that was moved. Encoded frames
-    are averaged as codes and then decoded.
+    values: Tensor
+    clean: Tensor
+    shown: Tensor
+
+
+def bracket_blocks(frames: Sequence[Frame], most: int) -> list[Blocks]:
+    """Every frame as light in at most ``most`` blocks, the same ones in all frames.
+
+    Blocks that touch the masks ``outside`` or ``motion`` are not shown. Encoded frames are averaged as codes and then
+    decoded.
     """
     return [_blocks(frame, most) for frame in frames]
 
 
-def _blocks(frame: Frame, most: int) -> BlockMeans:
-    if frame.state.transfer == "linear":
-        means = block_means(frame, most)
-    else:
-        means = _encoded_blocks(frame, most)
-    outside = frame.masks.get(OUTSIDE)
-    if outside is None:
-        return means
+def _blocks(frame: Frame, most: int) -> Blocks:
+    means = block_means(frame, most) if frame.state.transfer == "linear" else _encoded_blocks(frame, most)
+    shown = torch.ones_like(means.clean)
     height, width = means.clean.shape
-    share = cv2.resize(outside[0].numpy().view(np.uint8) * np.uint8(255), (width, height), interpolation=cv2.INTER_AREA)
-    return BlockMeans(means.values, means.clean & torch.from_numpy(share == 0))
+    for name in (OUTSIDE, MOTION):
+        mask = frame.masks.get(name)
+        if mask is not None and height and width:
+            marks = mask[0].numpy().view(np.uint8) * np.uint8(255)
+            share = cv2.resize(marks, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width)
+            shown &= torch.from_numpy(share == 0)
+    return Blocks(means.values, means.clean, shown)
 
 
 def _encoded_blocks(frame: Frame, most: int) -> BlockMeans:
@@ -53,11 +65,8 @@ def _encoded_blocks(frame: Frame, most: int) -> BlockMeans:
         mean = cv2.resize(stored.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
         into.copy_(torch.from_numpy(mean.reshape(height, width) / most_code))
         burnt = (stored >= ENCODED_CLIP * most_code).view(np.uint8) * np.uint8(255)
-        clean &= torch.from_numpy(cv2.resize(burnt, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width) == 0)
+        clean &= torch.from_numpy(
+            cv2.resize(burnt, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width) == 0
+        )
     light = decode(values, frame.state.transfer)
     return BlockMeans(light, clean & light.isfinite().all(0))
-
-
-def light_of(frame: Frame, top: int, bottom: int) -> Tensor:
-    """Rows of a frame as linear light, float32 ``[C,h,W]``."""
-    return decode(to_float(frame.pixels[:, top:bottom]), frame.state.transfer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated, Any
 
 import cv2
@@ -14,17 +15,15 @@ from numpy.typing import NDArray
 
 from restorekit.frame import Bracket, Frame
 from restorekit.stage import BracketStage, StageSpec, param, parameters
-from restorekit.stages.bracket_blocks import bracket_blocks
+from restorekit.stages.bracket_blocks import MOTION, Blocks, bracket_blocks
 from restorekit.stages.exposures import gains
-from restorekit.stages.illuminant import BlockMeans
 
-MOTION = "motion"
 BLOCKS = 1 << 20
 """The most blocks that are compared: those of 24 megapixels are 5 px wide."""
 
 DEFAULT_NOISE = (1e-4, 2e-6)
 CORRELATED = 4
-"""Neighbouring pixels share their noise (demosaicing, JPEG): a block averages so many times fewer values than it has."""
+"""Neighbouring pixels share their noise (demosaicing, JPEG): a block averages so many times fewer values."""
 
 LEAST_SNR = 3.0
 MODEL_EV, MISALIGNED_PX = 0.04, 0.6
@@ -80,8 +79,7 @@ class Deghost(BracketStage):
         share = tuple(round(float(mask.mean()), 4) for mask in masks)
         own = marked[middle]
         facts = replace(own.facts, measured={**own.facts.measured, f"{self.spec.name} moved": share})
-        marked[middle] = replace(own, facts=facts)
-        return Bracket(tuple(marked))
+        return Bracket(tuple(marked)).with_reference(replace(own, facts=facts))
 
     def _believed(self, looks: Sequence[_Look], middle: int) -> tuple[_Look, NDArray[np.int32]]:
         """What the picture shows, each part as one frame has it, and the index ``[h,w]`` of that frame.
@@ -98,8 +96,12 @@ class Deghost(BracketStage):
                 taken = missing & looks[index].valid & ~fits
                 source[taken] = index
                 missing = missing & ~taken
-        logs, noise, edges = (_picked([getattr(each, plane) for each in looks], source) for plane in ("logs", "noise", "edges"))
-        valid, burnt = (_picked([getattr(each, mask)[None] for each in looks], source)[0] for mask in ("valid", "burnt"))
+        logs, noise, edges = (
+            _picked([getattr(each, plane) for each in looks], source) for plane in ("logs", "noise", "edges")
+        )
+        valid, burnt = (
+            _picked([getattr(each, mask)[None] for each in looks], source)[0] for mask in ("valid", "burnt")
+        )
         return _Look(logs, noise, edges, valid, burnt), source
 
     def _moved(self, look: _Look, believed: _Look, elsewhere: Mask) -> Mask:
@@ -152,7 +154,7 @@ def _looks(frames: Sequence[Frame]) -> list[_Look]:
     return looks
 
 
-def _look(frame: Frame, means: BlockMeans) -> _Look:
+def _look(frame: Frame, means: Blocks) -> _Look:
     values = means.values.numpy().astype(np.float32)
     pixels = frame.height * frame.width / values[0].size
     noise = frame.facts.noise or (DEFAULT_NOISE,)
@@ -162,13 +164,13 @@ def _look(frame: Frame, means: BlockMeans) -> _Look:
     light = np.maximum(values, deviation)
     logs = np.log2(light)
     edges = np.stack([_steepness(plane) for plane in logs]) * np.float32(MISALIGNED_PX / math.sqrt(pixels))
-    clean = means.clean.numpy()
+    clean, shown = means.clean.numpy(), means.shown.numpy()
     return _Look(
         logs + np.log2(gains(frame).numpy()),
         np.hypot(deviation / light / np.float32(math.log(2)), np.float32(MODEL_EV)),
         edges,
-        clean & (values > LEAST_SNR * deviation).all(0),
-        ~clean,
+        shown & clean & (values > LEAST_SNR * deviation).all(0),
+        shown & ~clean,
     )
 
 
@@ -194,7 +196,7 @@ def _on_scale_of(look: _Look, other: _Look) -> _Look:
         common = float(np.median(difference))
         edges = np.quantile(seen, np.linspace(0, 1, BINS + 1))
         places, steps, spreads = [], [], []
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             inside = difference[(seen >= low) & (seen <= high)]
             if len(inside) >= min(LEAST_IN_BIN, len(seen) // BINS):
                 middle = float(np.median(inside))
@@ -227,7 +229,8 @@ def _slow_change(difference: Plane, both: Mask) -> Plane:
 
 def _picked(planes: Sequence[NDArray[Any]], source: NDArray[np.int32]) -> NDArray[Any]:
     """``[C,h,w]`` put together of planes, each block from the one that ``source`` names."""
-    return np.take_along_axis(np.stack(planes), source[None, None], 0)[0]
+    picked: NDArray[Any] = np.take_along_axis(np.stack(planes), source[None, None], 0)[0]
+    return picked
 
 
 def _widened(mask: Mask) -> Mask:
@@ -241,4 +244,6 @@ def _with_motion(frame: Frame, moved: Mask) -> Frame:
         return frame
     soft = moved.astype(np.uint8) * np.uint8(255)
     whole = cv2.resize(soft, (frame.width, frame.height), interpolation=cv2.INTER_LINEAR) >= 128
-    return replace(frame, masks={**frame.masks, MOTION: torch.from_numpy(whole)[None]})
+    found = torch.from_numpy(whole)[None]
+    known = frame.masks.get(MOTION)
+    return replace(frame, masks={**frame.masks, MOTION: found if known is None else known | found})

@@ -13,8 +13,7 @@ from torch import Tensor
 from restorekit.errors import StageError
 from restorekit.frame import Bracket, Frame
 from restorekit.stage import BracketStage, StageSpec, param, parameters
-from restorekit.stages.bracket_blocks import bracket_blocks
-from restorekit.stages.illuminant import BlockMeans
+from restorekit.stages.bracket_blocks import Blocks, bracket_blocks
 
 BLOCKS = 1 << 17
 LEAST_BLOCKS, BEST_SHARE = 48, 0.3
@@ -100,10 +99,8 @@ class Exposures(BracketStage):
         for note in notes:
             own = own.with_note(note)
         measured_ev = tuple(round(mean, 3) for mean in means)
-        result[middle] = replace(
-            own, facts=replace(own.facts, measured={**own.facts.measured, f"{self.spec.name} ev": measured_ev})
-        )
-        return Bracket(tuple(result))
+        facts = replace(own.facts, measured={**own.facts.measured, f"{self.spec.name} ev": measured_ev})
+        return Bracket(tuple(result)).with_reference(replace(own, facts=facts))
 
     def _said(self, frames: Sequence[Frame]) -> list[float] | None:
         """Stops of light by frame as far as it is told."""
@@ -150,9 +147,9 @@ class _Ratio:
         return sum(self.stops) / len(self.stops)
 
 
-def _ratio(darker: Frame, dark: BlockMeans, brighter: Frame, bright: BlockMeans) -> _Ratio | None:
+def _ratio(darker: Frame, dark: Blocks, brighter: Frame, bright: Blocks) -> _Ratio | None:
     """The median ratio over well exposed blocks; ``None`` where there are too few."""
-    both = dark.clean & bright.clean
+    both = dark.clean & dark.shown & bright.clean & bright.shown
     stops, spreads = [], []
     for channel in range(dark.values.shape[0]):
         low, high = dark.values[channel][both], bright.values[channel][both]
@@ -175,7 +172,7 @@ def _clip(frame: Frame, channel: int) -> float:
 
 
 def nominal_stops(frames: Sequence[Frame]) -> list[float] | None:
-    """Stops of light by frame: as given (``ev_offset``), else by EXIF, snapped; ``None`` where a frame does not tell."""
+    """Stops of light by frame: as given (``ev_offset``), else by EXIF, snapped; ``None`` where one does not tell."""
     offsets = [frame.exposure.ev_offset for frame in frames]
     if all(offset is not None for offset in offsets):
         return [offset for offset in offsets if offset is not None]

@@ -18,7 +18,7 @@ def filled_in(pixels: Tensor, hidden: Tensor, floor: Sequence[float], step: int 
     """Fill hidden pixels of ``[C,H,W]`` in place with the mean of those around that are brighter than ``floor``.
 
     The nearest ones count, by push-pull over a pyramid (Gortler et al., The Lumigraph, SIGGRAPH 1996). Pixels without
-    any such surroundings become ``floor``, a number a channel. ``step`` 2 fills the four planes of a Bayer mosaic apart.
+    such surroundings become ``floor``, a number a channel. ``step`` 2 fills the four planes of a Bayer mosaic apart.
     """
     for channel, (plane, holes) in enumerate(zip(pixels, hidden, strict=True)):
         least = floor[channel] if len(floor) == pixels.shape[0] else min(floor)
@@ -38,7 +38,9 @@ def _push_pull(values: Plane, weights: Plane) -> Plane:
     if max(height, width) == 1:
         return np.asarray(values / np.maximum(weights, 1e-9))
     size = ((width + 1) // 2, (height + 1) // 2)
-    coarse = _push_pull(*(cv2.resize(plane, size, interpolation=cv2.INTER_AREA).reshape(size[::-1]) for plane in (values, weights)))
+    coarse = _push_pull(
+        *(cv2.resize(plane, size, interpolation=cv2.INTER_AREA).reshape(size[::-1]) for plane in (values, weights))
+    )
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width)
     share = np.minimum(weights, 1)
     return np.asarray(values / np.maximum(weights, 1e-9) * share + smooth * (1 - share))

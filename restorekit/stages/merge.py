@@ -17,10 +17,10 @@ from restorekit.errors import StageError
 from restorekit.frame import Bracket, Frame
 from restorekit.planes import strip_rows, to_float
 from restorekit.stage import BracketStage, StageSpec, param, parameters
-from restorekit.stages.deghost import DEFAULT_NOISE, MOTION
+from restorekit.stages.bracket_blocks import CLIPPED, MOTION, OUTSIDE
+from restorekit.stages.deghost import DEFAULT_NOISE
 from restorekit.stages.exposures import gains
 from restorekit.stages.inpaint import filled_in
-from restorekit.stages.reprojection import CLIPPED, OUTSIDE
 
 ROLL_OFF = (0.85, 0.98)
 """Shares of the clip level between which a value loses its weight."""
@@ -154,6 +154,7 @@ class _Shot:
             torch.tensor([(noise[c] if len(noise) == colors else noise[0])[k] for c in range(colors)]).clamp_min(1e-12)
             for k in (0, 1)
         )
+        frame = _with_spread_clipping(frame)
         clip = torch.tensor([level[c] if len(level) == colors else min(level) for c in range(colors)])
         return _Shot(frame, gain, (a, b), clip, _admitted(frame))
 
@@ -232,6 +233,15 @@ def _debevec(strips: Sequence[_Strip]) -> Tensor:
         total.addcmul_(strip.light.clamp_min(1e-9).log_(), weight)
         weights.add_(weight)
     return total.div_(weights).exp_()
+
+
+def _with_spread_clipping(frame: Frame) -> Frame:
+    """A demosaiced frame with the mask ``clipped`` of its mosaic grown to what was interpolated from it."""
+    mask = frame.masks.get(CLIPPED)
+    if mask is None or frame.state.layout != "rgb" or mask.shape[0] != 1 or not bool(mask.any()):
+        return frame
+    grown = cv2.dilate(mask[0].numpy().view(np.uint8), np.ones((3, 3), np.uint8))
+    return replace(frame, masks={**frame.masks, CLIPPED: torch.from_numpy(grown > 0)[None]})
 
 
 def _admitted(frame: Frame) -> NDArray[np.uint8] | None:

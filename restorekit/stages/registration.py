@@ -92,8 +92,8 @@ def find_pose(fixed: View, moving: View, *, model: Model = "homography", start: 
     First poses come from SIFT features, from phase correlation and from ``start``; the one under which the coarse
     views correlate best is refined on patches at a quarter and at full size. A model is accepted when at least 16
     patches (affine 10, translation 4) and 40 % of those that could be matched lie within 1 px of it (scenes with depth:
-    2 or 4 px), when these spread over the picture (standard deviation of 15 % of its sides, affine 10 %), and when it neither folds nor
-    shears by more than 30 %. Else the next simpler one is tried, at last ``none``, the identity.
+    2 or 4 px), when these spread over the picture (standard deviation of 15 % of its sides, affine 10 %), and when it
+    neither folds nor shears by more than 30 %. Else the next simpler one is tried, at last ``none``, the identity.
 
     Source: patches by Gauss-Newton (Baker & Matthews, Lucas-Kanade 20 Years On, IJCV 2004, with gain and offset); Lowe
     2004 (SIFT); Barath et al., MAGSAC++, CVPR 2020; iteratively reweighted least squares with Tukey's weights.
@@ -164,7 +164,9 @@ def _equalised(view: View) -> Gray:
 def _phase_shift(fixed: Gray, moving: Gray) -> tuple[float, float]:
     if min(fixed.shape) < 8:
         return 0.0, 0.0
-    planes = [plane.astype(np.float32) - cv2.GaussianBlur(plane.astype(np.float32), (0, 0), 6) for plane in (fixed, moving)]
+    planes = [
+        plane.astype(np.float32) - cv2.GaussianBlur(plane.astype(np.float32), (0, 0), 6) for plane in (fixed, moving)
+    ]
     window = cv2.createHanningWindow(fixed.shape[::-1], cv2.CV_32F)
     (dx, dy), _ = cv2.phaseCorrelate(planes[0], planes[1], window)
     return float(dx), float(dy)
@@ -172,7 +174,7 @@ def _phase_shift(fixed: Gray, moving: Gray) -> tuple[float, float]:
 
 def _feature_poses(fixed: Gray, moving: Gray, model: Model) -> list[Matrix]:
     """Poses by SIFT features: a similarity, and what the model allows."""
-    detector = cv2.SIFT_create(2500)
+    detector = cv2.SIFT.create(2500)
     places_f, words_f = detector.detectAndCompute(fixed, None)
     places_m, words_m = detector.detectAndCompute(moving, None)
     if words_f is None or words_m is None or min(len(places_f), len(places_m)) < 8:
@@ -211,7 +213,7 @@ def _agreement(fixed: View, moving: View, matrix: Matrix) -> float:
 def _detail(gray: Gray) -> NDArray[np.float32]:
     """Band-pass detail over its local strength, so that dim and bright parts count alike."""
     plane = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), 1.0)
-    plane -= cv2.GaussianBlur(plane, (0, 0), 4.0)
+    plane = plane - cv2.GaussianBlur(plane, (0, 0), 4.0)
     strength = cv2.GaussianBlur(plane * plane, (0, 0), 8.0)
     return np.asarray(plane / np.sqrt(strength + 0.25), dtype=np.float32)
 
@@ -223,7 +225,7 @@ def _good_places(fixed: View, moving: View, matrix: Matrix) -> Points:
     warped = cv2.warpPerspective(moving.gray, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     usable = cv2.warpPerspective(moving.usable, matrix, (width, height), flags=flags)
     usable = cv2.erode(cv2.min(usable, fixed.usable), np.ones((5, 5), np.uint8), borderValue=0)
-    strength = np.minimum(*(cv2.cornerMinEigenVal(view, 7, 3) for view in (fixed.gray, np.asarray(warped, np.uint8))))
+    strength = np.minimum(cv2.cornerMinEigenVal(fixed.gray, 7, ksize=3), cv2.cornerMinEigenVal(warped, 7, ksize=3))
     strength[usable < 255] = 0
     rows, columns = min(GRID[0], max(1, height // 8)), min(GRID[1], max(1, width // 8))
     found = []
@@ -419,10 +421,8 @@ def _is_sane(matrix: Matrix, height: int, width: int) -> bool:
         return False
     moved = projected(matrix, ends)
     sides: Sequence[tuple[int, int]] = ((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2))
-    ratios = [
-        np.hypot(*(moved[a] - moved[b])) / max(float(np.hypot(*(ends[a] - ends[b]))), 1e-9) for a, b in sides
-    ]
-    return max(ratios) < 1 + LARGEST_SHEAR and min(ratios) > 1 - LARGEST_SHEAR
+    ratios = [np.hypot(*(moved[a] - moved[b])) / max(float(np.hypot(*(ends[a] - ends[b]))), 1e-9) for a, b in sides]
+    return bool(max(ratios) < 1 + LARGEST_SHEAR and min(ratios) > 1 - LARGEST_SHEAR)
 
 
 def composed(first: Pose, then: Pose) -> Pose:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restorekit.facts import Matrix
+from restorekit.facts import Matrix, Metadata
 from restorekit.frame import Frame
 from restorekit.planes import to_float
+from restorekit.stages.bracket_blocks import CLIPPED, OUTSIDE
 from restorekit.stages.demosaic import Domain, demosaic
 from restorekit.stages.mosaic import cfa_at, red_parity
 from restorekit.stages.registration import corners, projected
 
-OUTSIDE, CLIPPED = "outside", "clipped"
 STRIP_ROWS = 512
 MARGIN_ROWS = 8
 """Rows beside a strip of a mosaic that its demosaicing and interpolation look at."""
@@ -47,17 +48,20 @@ class Window:
         return np.array([[1, 0, self.left], [0, 1, self.top], [0, 0, 1]], dtype=np.float64)
 
 
-def common_window(height: int, width: int, poses: list[Matrix], step: int = 1) -> Window | None:
+def common_window(height: int, width: int, poses: Sequence[Matrix], step: int = 1) -> Window | None:
     """The upright rectangle of the reference picture that all pictures cover; ``None`` where less than a tenth is left.
 
     ``step`` 2 keeps its edges on even rows and columns, as Bayer mosaics need.
     """
     top, left, bottom, right = 0.0, 0.0, float(height - 1), float(width - 1)
     for pose in poses:
-        (x00, y00), (x01, y01), (x10, y10), (x11, y11) = projected(np.linalg.inv(pose), corners(height, width))
+        back = np.asarray(np.linalg.inv(pose), dtype=np.float64)
+        (x00, y00), (x01, y01), (x10, y10), (x11, y11) = projected(back, corners(height, width))
         top, bottom = max(top, y00, y01), min(bottom, y10, y11)
         left, right = max(left, x00, x10), min(right, x01, x11)
-    edges = [-(-first // step) * step for first in (top, left)] + [(last + 1) // step * step for last in (bottom, right)]
+    edges = [-(-first // step) * step for first in (top, left)] + [
+        (last + 1) // step * step for last in (bottom, right)
+    ]
     window = Window(*(int(edge) for edge in edges))
     kept_height, kept_width = window.size
     return window if kept_height > 0 < kept_width and kept_height * kept_width >= 0.1 * height * width else None
@@ -78,11 +82,14 @@ def reprojected(frame: Frame, pose: Matrix, window: Window) -> Frame:
     if whole is not None:
         moved = frame.planes(lambda plane: _moved(plane, whole, window.size))
     else:
-        pixels = _mosaic(frame, place, window.size) if frame.state.is_mosaic else _planes(frame.pixels, place, window.size)
+        pixels = (
+            _mosaic(frame, place, window.size) if frame.state.is_mosaic else _planes(frame.pixels, place, window.size)
+        )
         alpha = None if frame.alpha is None else _planes(frame.alpha, place, window.size)
         margin = MOSAIC_MARGIN_PX if frame.state.is_mosaic else MASK_MARGIN_PX
         masks = {
-            name: _mask(mask, place, window.size, margin if name == CLIPPED else 0) for name, mask in frame.masks.items()
+            name: _mask(mask, place, window.size, margin if name == CLIPPED else 0)
+            for name, mask in frame.masks.items()
         }
         moved = replace(frame, pixels=pixels, alpha=alpha, masks=masks)
     masks = dict(moved.masks)
@@ -92,14 +99,15 @@ def reprojected(frame: Frame, pose: Matrix, window: Window) -> Frame:
     return replace(moved, masks=masks, facts=facts, metadata=cropped_metadata(frame, window))
 
 
-def cropped_metadata(frame: Frame, window: Window) -> Any:
+def cropped_metadata(frame: Frame, window: Window) -> Metadata:
     """The metadata with the crop that is still pending moved along with the window."""
     if frame.metadata.crop is None:
         return frame.metadata
     height, width = window.size
-    limits = (height, width, height, width)
-    edges = zip(frame.metadata.crop, (window.top, window.left) * 2, limits, strict=True)
-    return replace(frame.metadata, crop=tuple(min(max(edge - start, 0), most) for edge, start, most in edges))
+    top, left, bottom, right = frame.metadata.crop
+    top, bottom = (min(max(edge - window.top, 0), height) for edge in (top, bottom))
+    left, right = (min(max(edge - window.left, 0), width) for edge in (left, right))
+    return replace(frame.metadata, crop=(top, left, bottom, right))
 
 
 def _whole_shift(place: Matrix, step: int) -> tuple[int, int] | None:
@@ -127,15 +135,24 @@ def _outside(frame: Frame, place: Matrix, size: tuple[int, int]) -> Tensor | Non
     """Where a frame has no data, ``[1,H,W]``; ``None`` where it has everywhere."""
     x, y = projected(place, corners(*size)).T
     slack = 1e-3
-    if x.min() >= -slack and y.min() >= -slack and x.max() <= frame.width - 1 + slack and y.max() <= frame.height - 1 + slack:
+    if (
+        x.min() >= -slack
+        and y.min() >= -slack
+        and x.max() <= frame.width - 1 + slack
+        and y.max() <= frame.height - 1 + slack
+    ):
         return None
     inside = _warp(np.full((frame.height, frame.width), 255, np.uint8), place, size, cv2.INTER_LINEAR, border=0)
     return torch.from_numpy(inside < 255)[None]
 
 
-def _warp(plane: NDArray[Any], place: Matrix, size: tuple[int, int], flags: int, border: int | None = None) -> NDArray[Any]:
+def _warp(
+    plane: NDArray[Any], place: Matrix, size: tuple[int, int], flags: int, border: int | None = None
+) -> NDArray[Any]:
     mode = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
-    return cv2.warpPerspective(plane, place, size[::-1], flags=flags | cv2.WARP_INVERSE_MAP, borderMode=mode, borderValue=border or 0)
+    return cv2.warpPerspective(
+        plane, place, size[::-1], flags=flags | cv2.WARP_INVERSE_MAP, borderMode=mode, borderValue=border or 0
+    )
 
 
 def _planes(pixels: Tensor, place: Matrix, size: tuple[int, int]) -> Tensor:

@@ -97,9 +97,10 @@ class Response(BracketStage):
 Curve = NDArray[np.float64]
 """Light ``[256]`` at evenly spaced codes, 1 at the last."""
 
+
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Codes ``[N]`` (0..255) of equal rank in a darker and a brighter frame; ``None`` where their exposures are unknown."""
+    """Codes ``[N]`` (0..255) of equal rank in a darker and a brighter frame, and the stops between them, if known."""
 
     low: Curve
     high: Curve
