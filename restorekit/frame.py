@@ -213,7 +213,7 @@ class Bracket:
 
     @staticmethod
     def of(frames: Sequence[Frame], ev: Sequence[float] = ()) -> Bracket:
-        """Frames of one scene as a bracket, darkest first: by exposure, or by the mean of their pixels where it is unknown.
+        """Frames of one scene as a bracket, darkest first: by exposure, or where it is unknown by their mean.
 
         ``ev`` gives exposure offsets in stops, in the order of the frames.
 

@@ -288,7 +288,7 @@ class Demosaic(Stage):
         if self.method == "bilinear":
             return LIGHT
         roots = self.method == "menon" and self.interpolates == "roots"
-        return Domain(_balance(frame), _noise_offset(frame) if roots else None)
+        return Domain(_balance(frame), noise_offset(frame) if roots else None)
 
 
 def _balance(frame: Frame) -> Gains:
@@ -299,7 +299,7 @@ def _balance(frame: Frame) -> Gains:
     return 1 / light[0], 1 / light[1], 1 / light[2]
 
 
-def _noise_offset(frame: Frame) -> float:
+def noise_offset(frame: Frame) -> float:
     """The offset that makes noise of variance ``a x + b`` even under a square root: ``b / a``."""
     clip = min(frame.facts.clip_level or (1.0,))
     noise = frame.facts.noise

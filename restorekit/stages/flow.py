@@ -82,7 +82,7 @@ def _flow(fixed: View, moving: View, pose: Matrix) -> tuple[Plane, NDArray[np.bo
     usable = (small.usable >= 255) & (other.usable >= 255)
     a, b = _alike(small.gray, other.gray, usable)
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    forward, backward = search.calc(a, b, None), search.calc(b, a, None)
+    forward, backward = (search.calc(*pair, np.zeros((*a.shape, 2), np.float32)) for pair in ((a, b), (b, a)))
     there = np.stack(np.meshgrid(np.arange(a.shape[1]), np.arange(a.shape[0])), -1).astype(np.float32) + forward
     back = cv2.remap(backward, there[..., 0], there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     length = np.hypot(*np.moveaxis(forward, -1, 0)) + np.hypot(*np.moveaxis(back, -1, 0))

@@ -16,12 +16,12 @@ from restorekit.facts import Matrix, Metadata
 from restorekit.frame import Frame
 from restorekit.planes import to_float
 from restorekit.stages.bracket_blocks import CLIPPED, OUTSIDE
-from restorekit.stages.demosaic import Domain, demosaic
+from restorekit.stages.demosaic import Domain, demosaic, noise_offset
 from restorekit.stages.mosaic import cfa_at, red_parity
 from restorekit.stages.registration import corners, projected
 
 STRIP_ROWS = 512
-MARGIN_ROWS = 8
+MARGIN_ROWS = 12
 """Rows beside a strip of a mosaic that its demosaicing and interpolation look at."""
 
 MASK_MARGIN_PX, MOSAIC_MARGIN_PX = 2, 4
@@ -72,7 +72,7 @@ def reprojected(frame: Frame, pose: Matrix, window: Window) -> Frame:
 
     Pixels by bicubic interpolation (Keys 1981) in the type they have; what lies beyond the frame repeats its edge and
     is marked in the mask ``outside``. The mask ``clipped`` grows by what interpolation mixes. Mosaics are demosaiced
-    (Malvar, He and Cutler 2004) and resampled at the photosites of each colour. A pose of whole pixels (on mosaics:
+    (Menon et al. 2007, on square roots) and resampled at the photosites of each colour. A pose of whole pixels (on mosaics:
     even ones) only moves. ``facts.alignment`` is the way back.
     """
     place = np.asarray(pose @ window.shift, dtype=np.float64)
@@ -186,8 +186,8 @@ def _mosaic(frame: Frame, place: Matrix, size: tuple[int, int]) -> Tensor:
     """A Bayer mosaic ``[1,H,W]`` interpolated at the photosites of each colour, a strip of rows at a time."""
     cell = cfa_at(frame)
     red = red_parity(cell, frame.name)
-    light = None if frame.facts.white_balance else frame.facts.illuminant or frame.camera.neutral
-    domain = Domain() if light is None else Domain((1 / light[0], 1 / light[1], 1 / light[2]))
+    light = (None if frame.facts.white_balance else frame.facts.illuminant or frame.camera.neutral) or (1.0, 1.0, 1.0)
+    domain = Domain((1 / light[0], 1 / light[1], 1 / light[2]), noise_offset(frame))
     height, width = size
     result = torch.empty((1, height, width), dtype=frame.pixels.dtype)
     for top in range(0, height, STRIP_ROWS):
@@ -197,7 +197,7 @@ def _mosaic(frame: Frame, place: Matrix, size: tuple[int, int]) -> Tensor:
         first = int(np.clip(np.floor(rows.min()) - MARGIN_ROWS, 0, frame.height - 2)) // 2 * 2
         last = int(np.clip(np.ceil(rows.max()) + MARGIN_ROWS, first + 2, frame.height))
         mosaic = to_float(frame.pixels[0, first:last], digital_numbers=True)
-        rgb = demosaic(mosaic, red, "malvar", domain)
+        rgb = demosaic(mosaic, red, "menon", domain)
         here = np.array([[1, 0, 0], [0, 1, -first], [0, 0, 1]]) @ place @ np.array([[1, 0, 0], [0, 1, top], [0, 0, 1]])
         for channel, plane in enumerate(rgb):
             warped = _warp(plane.contiguous().numpy(), here, (bottom - top, width), cv2.INTER_CUBIC)
