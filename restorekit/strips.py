@@ -193,7 +193,7 @@ def run_chain(
     if len(bands) == 1:
         done = [work(0)]
     else:
-        with ThreadPoolExecutor(len(bands)) as pool, _one_thread_an_operation():
+        with ThreadPoolExecutor(len(bands)) as pool, one_thread_an_operation():
             futures = [pool.submit(work, index) for index in range(len(bands))]
             try:
                 done = [future.result() for future in futures]
@@ -236,8 +236,21 @@ def _bands(height: int, step: int, workers: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
+def side_by_side(work: Callable[[int, int], None], strips: Sequence[tuple[int, int]]) -> None:
+    """Call ``work`` on the first and last row (exclusive) of every strip, on as many threads as torch uses.
+
+    For bracket stages, which cut their strips themselves; strips must not write where others read.
+    """
+    if len(strips) == 1:
+        work(*strips[0])
+        return
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool, one_thread_an_operation():
+        for _ in pool.map(lambda strip: work(*strip), strips):
+            pass
+
+
 @contextmanager
-def _one_thread_an_operation() -> Iterator[None]:
+def one_thread_an_operation() -> Iterator[None]:
     """While bands run side by side, torch must not split single operations as well."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

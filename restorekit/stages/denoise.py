@@ -169,17 +169,10 @@ class Guided(_Denoise):
 
     def apply(self, frame: Frame) -> Frame:
         radius = self.radius_px
-        margin = slice(2 * radius, -2 * radius)
         planes = F.pad(opponent(frame.pixels), (2 * radius,) * 4, mode="replicate")
         noises = self._variances(frame, _box_mean(planes[0], radius))
-        result = torch.empty_like(planes[:, margin, margin])
-        for index, (plane, out) in enumerate(zip(planes, result, strict=True)):
-            mean = _box_mean(plane, radius)
-            variance = _box_mean(plane * plane, radius).sub_(mean * mean).clamp_min_(0.0)
-            slope = variance.div_(variance + noises[min(index, 1)])
-            offset = mean.sub_(slope * mean)
-            torch.mul(_box_mean(slope, radius), plane[margin, margin], out=out).add_(_box_mean(offset, radius))
-        return frame.with_pixels(from_opponent(result))
+        smooth = [self_guided(plane, radius, noises[min(index, 1)]) for index, plane in enumerate(planes)]
+        return frame.with_pixels(from_opponent(torch.stack(smooth)))
 
     def _variances(self, frame: Frame, mean: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """Regularisation for luma and colour; with a noise model as planes that follow the mean luma."""
@@ -192,6 +185,19 @@ class Guided(_Denoise):
         variance = mean.clamp_min(0.0).mul_(mean_a).add_(mean_b)
         in_luma, in_color = (1.0, 1.0) if frame.state.layout == "gray" else (1 / 3, 1 / 2)
         return variance * (in_luma * luma_scale) + tiny, variance * (in_color * chroma_scale) + tiny
+
+
+def self_guided(plane: Tensor, radius: int, noise: Tensor | float) -> Tensor:
+    """``[H,W]`` smoothed with itself as guide: ``[H-4r,W-4r]`` (eq. 5, 6, 8).
+
+    ``noise`` is the regularisation, a number or a plane ``[H-2r,W-2r]``: variance below it is smoothed away.
+    """
+    mean = _box_mean(plane, radius)
+    variance = _box_mean(plane * plane, radius).sub_(mean * mean).clamp_min_(0.0)
+    slope = variance.div_(variance + noise)
+    offset = mean.sub_(slope * mean)
+    inner = slice(2 * radius, -2 * radius)
+    return _box_mean(slope, radius).mul_(plane[inner, inner]).add_(_box_mean(offset, radius))
 
 
 def _box_mean(plane: Tensor, radius: int) -> Tensor:

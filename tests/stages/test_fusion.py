@@ -11,8 +11,8 @@ import torch
 from restorekit.errors import StageError
 from restorekit.facts import Exposure, Facts, Metadata
 from restorekit.frame import Bracket, Frame
-from restorekit.stages import fusion
-from restorekit.stages.fusion import Mertens, down, up
+from restorekit.stages.fusion import Mertens, Preset
+from restorekit.stages.pyramid import Layers
 from restorekit.state import ImageState
 from restorekit.testing import rgb_frame
 
@@ -26,6 +26,14 @@ def bracket(height: int = 90, width: int = 70, exposures: tuple[float, ...] = (0
     times = [Exposure(time_s=0.01 * gain) for gain in exposures]
     frames = zip(codes, times, strict=True)
     return Bracket(tuple(Frame(c, ENCODED, exposure=t, source=Path(f"f{t.time_s}.jpg")) for c, t in frames))
+
+
+def masked(frames: Bracket) -> Bracket:
+    """The same with a part of the first frame outside, a part of the last moving."""
+    first, *others, last = frames
+    outside, motion = (torch.zeros(1, first.height, first.width, dtype=torch.bool) for _ in range(2))
+    outside[:, :9], motion[:, 20:50, 31:44] = True, True
+    return Bracket((replace(first, masks={"outside": outside}), *others, replace(last, masks={"motion": motion})))
 
 
 def from_files(folder: Path) -> tuple[Bracket, list[np.ndarray]]:
@@ -58,10 +66,13 @@ def test_exponents_are_opencvs() -> None:
 
 
 def test_the_height_of_strips_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    frames = bracket(91, 67)
+    frames = masked(bracket(91, 67))
     whole = Mertens().combine(frames).pixels
     for rows in (2, 16, 34):
-        monkeypatch.setattr(fusion, "strip_rows", lambda width, rows=rows: rows)
+        cut = [(top, min(top + rows, 91)) for top in range(0, 91, rows)]
+        monkeypatch.setattr(
+            Layers, "strips", lambda layers, cut=cut: cut if layers.height == 91 else [(0, layers.height)]
+        )
         assert torch.allclose(Mertens().combine(frames).pixels, whole, atol=1e-6)
 
 
@@ -138,18 +149,120 @@ def test_a_single_frame_is_refused() -> None:
         Mertens()(bracket().reference)
 
 
-def test_the_pyramid_is_burt_and_adelsons() -> None:
-    plane = torch.rand(1, 37, 52)
-    smaller = down(plane)
-    assert np.abs(smaller[0].numpy() - cv2.pyrDown(plane[0].numpy())).max() < 1e-6
-    larger = up(smaller, 0, 37, 52)[0].numpy()
-    wanted = cv2.pyrUp(smaller[0].numpy(), dstsize=(52, 37))
-    assert np.abs(larger - wanted)[2:-2, 2:-2].max() < 1e-6
-    assert torch.allclose(up(smaller, 10, 24, 52)[0], torch.from_numpy(larger[10:24]), atol=1e-6)
-
-
 def test_colours_outside_the_gamut_stay_outside() -> None:
     """Equal frames of Display P3's colours in sRGB come out as they are."""
     outside = torch.tensor([-0.5, 1.02, -0.3])[:, None, None].expand(3, 40, 30).contiguous()
     result = Mertens().combine(Bracket((Frame(outside, ENCODED), Frame(outside, ENCODED))))
     assert torch.allclose(result.pixels, outside, atol=1e-5)
+
+
+def test_presets_are_what_the_programs_do_by_themselves() -> None:
+    frames = bracket()
+    assert torch.equal(Mertens().combine(frames).pixels, Mertens(preset="paper").combine(frames).pixels)
+    images = [frame.pixels.permute(1, 2, 0).numpy()[:, :, ::-1] for frame in frames]
+    wanted = np.clip(cv2.createMergeMertens().process(images)[:, :, ::-1], 0, 1)
+    assert psnr(Mertens(preset="opencv").combine(frames).pixels.permute(1, 2, 0).numpy(), wanted) > 33
+
+
+@pytest.mark.parametrize(
+    ("exposedness", "saturation", "color", "wanted"),
+    [
+        (1.0, 0.0, (0.7, 0.7, 0.7), (0.54623, 0.54623, 0.54623)),
+        (None, None, (0.7, 0.5, 0.3), (0.58175, 0.47636, 0.37095)),
+        (None, None, (0.9, 0.8, 0.2), (0.67349, 0.62382, 0.32584)),
+        (1.0, 1.0, (0.9, 0.8, 0.2), (0.72882, 0.66685, 0.29511)),
+    ],
+)
+def test_flat_frames_come_out_as_enfuses(
+    exposedness: float | None,
+    saturation: float | None,
+    color: tuple[float, float, float],
+    wanted: tuple[float, float, float],
+) -> None:
+    """What enfuse 4.2 made of a flat frame of this colour and one of 0.45 (16 bits)."""
+    flat = [torch.tensor(each)[:, None, None].expand(3, 24, 24) for each in (color, (0.45, 0.45, 0.45))]
+    stage = Mertens(preset="enfuse", exposedness=exposedness, saturation=saturation)
+    result = stage.combine(Bracket(tuple(Frame(each, ENCODED) for each in flat))).pixels
+    assert result[:, 12, 12].tolist() == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["paper", "enfuse", "opencv"])
+def test_parameters_override_the_preset(preset: Preset) -> None:
+    assert Mertens(preset=preset, saturation=0.7, optimum=0.4).weights == replace(
+        Mertens(preset=preset).weights, saturation=0.7, optimum=0.4
+    )
+    assert Mertens(preset=preset, contrast=0, saturation=0, exposedness=0).weights.exposedness == 0
+
+
+def test_the_optimum_is_what_weighs_most() -> None:
+    frames = Bracket(tuple(Frame(torch.full((3, 16, 16), value), ENCODED) for value in (0.3, 0.7)))
+    assert float(Mertens(contrast=0, saturation=0, optimum=0.3).combine(frames).pixels.mean()) < 0.35
+    assert float(Mertens(contrast=0, saturation=0, optimum=0.7).combine(frames).pixels.mean()) > 0.65
+
+
+@pytest.mark.parametrize("mask", ["outside", "motion"])
+def test_nothing_of_a_masked_part_is_seen(mask: str) -> None:
+    """Whatever stands in the masked part of a frame, the result is the same, beside the part too."""
+    frames = list(bracket())
+    where = torch.zeros(1, 90, 70, dtype=torch.bool)
+    where[:, 30:61, 22:49] = True
+    results = []
+    for code in (0, 255):
+        pixels = frames[2].pixels.clone()
+        pixels[where.expand(3, -1, -1)] = code
+        changed = replace(frames[2], pixels=pixels, masks={mask: where})
+        results.append(Mertens(contrast=0).combine(Bracket((*frames[:2], changed))))
+    assert torch.allclose(results[0].pixels, results[1].pixels, atol=2e-3)
+    assert not results[0].masks
+
+
+def test_a_masked_part_leaves_no_seam() -> None:
+    """Equal frames, one of them partly masked: the result is that frame, there and around."""
+    one = bracket().reference
+    where = torch.zeros(1, 90, 70, dtype=torch.bool)
+    where[:, 30:61, 22:49] = True
+    black = replace(one, pixels=torch.where(where, 0, one.pixels).to(torch.uint8), masks={"motion": where})
+    result = Mertens().combine(Bracket((black, one, one))).pixels
+    assert float((result - one.as_float().pixels).abs().max()) < 0.02
+
+
+def test_where_every_frame_is_masked_the_reference_is_used() -> None:
+    everywhere = torch.ones(1, 90, 70, dtype=torch.bool)
+    frames = Bracket(tuple(replace(frame, masks={"outside": everywhere}) for frame in bracket()))
+    assert torch.allclose(Mertens().combine(frames).pixels, frames.reference.as_float().pixels, atol=1e-5)
+
+
+def test_what_is_no_number_is_left_out() -> None:
+    frames = [frame.as_float() for frame in bracket()]
+    damaged = frames[0].pixels.clone()
+    damaged[0, 10:14, 10:14], damaged[1, 40, 40], damaged[2, 50, 50] = torch.nan, torch.inf, -torch.inf
+    result = Mertens().combine(Bracket((frames[0].with_pixels(damaged), *frames[1:])))
+    assert bool(result.pixels.isfinite().all())
+    assert result.notes == ("fusion.mertens left out pixels that are no numbers",)
+    assert float((result.pixels - Mertens().combine(Bracket(tuple(frames))).pixels).abs().median()) < 1e-3
+    nothing = Frame(torch.full((3, 8, 8), torch.nan), ENCODED)
+    assert bool(Mertens().combine(Bracket((nothing, nothing))).pixels.isfinite().all())
+
+
+@pytest.mark.parametrize("kind", [torch.uint16, torch.float16, torch.float32])
+def test_storage_types_give_the_same(kind: torch.dtype) -> None:
+    frames = bracket()
+    scale = 257 if kind == torch.uint16 else 1 / 255
+    others = [replace(f, pixels=(f.pixels.to(torch.float64) * scale).to(kind)) for f in frames]
+    woven = [replace(f, pixels=f.pixels.permute(1, 2, 0).contiguous().permute(2, 0, 1)) for f in others]
+    wanted = Mertens().combine(frames).pixels
+    before = [frame.pixels.clone() for frame in others]
+    for each in (others, woven):
+        error = (Mertens().combine(Bracket(tuple(each))).pixels - wanted).abs()
+        assert float(error.max()) < (0.02 if kind == torch.float16 else 1e-4)
+    assert all(torch.equal(frame.pixels, pixels) for frame, pixels in zip(others, before, strict=True))
+
+
+def test_nine_frames_with_alpha() -> None:
+    frames = bracket(64, 50, tuple(0.1 * 1.6**k for k in range(9))).frames
+    alpha = torch.full((1, 64, 50), 0.5)
+    result = Mertens().combine(Bracket(tuple(replace(frame, alpha=alpha) for frame in frames)))
+    assert result.alpha is not None
+    assert torch.equal(result.alpha, alpha)
+    low = torch.stack([frame.as_float().pixels for frame in frames]).amin(0)
+    assert bool((result.pixels.mean() > low.mean()).all())
