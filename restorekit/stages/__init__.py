@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from restorekit.stages.align import Homography as Homography
+    from restorekit.stages.align import Mtb as Mtb
     from restorekit.stages.calibration import DarkFrame as DarkFrame
     from restorekit.stages.calibration import FlatField as FlatField
     from restorekit.stages.color import CameraMatrix as CameraMatrix
@@ -21,13 +23,17 @@ if TYPE_CHECKING:
     from restorekit.stages.color import ToRgb as ToRgb
     from restorekit.stages.color import WhiteBalance as WhiteBalance
     from restorekit.stages.defringe import Defringe as Defringe
+    from restorekit.stages.deghost import Deghost as Deghost
     from restorekit.stages.demosaic import Demosaic as Demosaic
     from restorekit.stages.denoise import Guided as Guided
     from restorekit.stages.denoise import NlMeans as NlMeans
+    from restorekit.stages.exposures import Exposures as Exposures
     from restorekit.stages.finish import Dither as Dither
     from restorekit.stages.finish import Saturation as Saturation
     from restorekit.stages.finish import Sharpen as Sharpen
+    from restorekit.stages.flow import Flow as Flow
     from restorekit.stages.fusion import Mertens as Mertens
+    from restorekit.stages.fusion_extreme import Extreme as Extreme
     from restorekit.stages.gamut import Gamut as Gamut
     from restorekit.stages.geometry import Crop as Crop
     from restorekit.stages.geometry import Resize as Resize
@@ -39,16 +45,28 @@ if TYPE_CHECKING:
     from restorekit.stages.illuminant import ShadesOfGray as ShadesOfGray
     from restorekit.stages.illuminant import WhitePatch as WhitePatch
     from restorekit.stages.lens import Correct as Correct
+    from restorekit.stages.merge import Radiance as Radiance
     from restorekit.stages.profile import Look as Look
     from restorekit.stages.profile import ProfileCurve as ProfileCurve
     from restorekit.stages.proof import SoftProof as SoftProof
     from restorekit.stages.raw import BlackLevel as BlackLevel
     from restorekit.stages.raw import HotPixels as HotPixels
+    from restorekit.stages.response import Response as Response
     from restorekit.stages.shading import LensShading as LensShading
     from restorekit.stages.tone import Curve as Curve
     from restorekit.stages.tone import Exposure as Exposure
     from restorekit.stages.tone import Filmic as Filmic
     from restorekit.stages.tone import Reinhard as Reinhard
+    from restorekit.stages.tone_agx import Agx as Agx
+    from restorekit.stages.tone_global import Aces as Aces
+    from restorekit.stages.tone_global import Drago as Drago
+    from restorekit.stages.tone_global import Hable as Hable
+    from restorekit.stages.tone_gradient import Gradient as Gradient
+    from restorekit.stages.tone_hdr import Bt2390 as Bt2390
+    from restorekit.stages.tone_hdr import Expand as Expand
+    from restorekit.stages.tone_laplacian import LocalLaplacian as LocalLaplacian
+    from restorekit.stages.tone_local import GuidedTone as GuidedTone
+    from restorekit.stages.tone_local import ReinhardLocal as ReinhardLocal
     from restorekit.stages.white_point import GrayPatch as GrayPatch
     from restorekit.stages.white_point import Temperature as Temperature
 
@@ -94,6 +112,16 @@ BUILT_IN: Mapping[str, StageEntry] = {
         ("tone.profile_curve", "profile:ProfileCurve", "Tone curve of a camera profile (DNG, DCP)"),
         ("tone.reinhard", "tone:Reinhard", "Reinhard's global operator"),
         ("tone.filmic", "tone:Filmic", "Film-like curve with toe, shoulder and a path to white"),
+        ("tone.drago", "tone_global:Drago", "Adaptive logarithm: even brightness, for scenes of very high contrast"),
+        ("tone.hable", "tone_global:Hable", "The filmic curve of Uncharted 2: for gentle contrast and soft highlights"),
+        ("tone.aces", "tone_global:Aces", "The look of ACES: for the contrast and punch of cinema"),
+        ("tone.agx", "tone_agx:Agx", "The look of AgX: soft and calm, for lamps, neon and other bright colours"),
+        ("tone.reinhard_local", "tone_local:ReinhardLocal", "Dodging and burning: natural, with detail in the lights"),
+        ("tone.guided", "tone_local:GuidedTone", "Base and detail by a guided filter: for interiors with windows"),
+        ("tone.local_laplacian", "tone_laplacian:LocalLaplacian", "Local Laplacian filter: for texture and depth"),
+        ("tone.gradient", "tone_gradient:Gradient", "Gradient-domain compression: for night, lamps and backlight"),
+        ("tone.bt2390", "tone_hdr:Bt2390", "For HDR displays: lights bent to the peak (BT.2390), midtones kept"),
+        ("tone.expand", "tone_hdr:Expand", "For HDR displays: the highlights of an SDR picture expanded"),
         ("geometry.resize", "geometry:Resize", "Resize in linear light, antialiased"),
         ("geometry.crop", "geometry:Crop", "Cut out a rectangle"),
         ("geometry.rotate", "geometry:Rotate", "Turn or mirror"),
@@ -102,7 +130,23 @@ BUILT_IN: Mapping[str, StageEntry] = {
         ("finish.sharpen", "finish:Sharpen", "Sharpen luminance without halos"),
         ("finish.saturation", "finish:Saturation", "More or less colour"),
         ("finish.dither", "finish:Dither", "Noise of one code value against banding"),
+        ("align.homography", "align:Homography", "Bring handheld frames onto the middle one, to a fraction of a pixel"),
+        ("align.flow", "flow:Flow", "Bring handheld frames of scenes with depth onto the middle one, pixel by pixel"),
+        ("align.mtb", "align:Mtb", "Bring frames onto the middle one by whole pixels, cheaply"),
+        ("merge.response", "response:Response", "Photographs of a bracket to scene light: undo the camera's curve"),
+        (
+            "merge.exposures",
+            "exposures:Exposures",
+            "Work out exposures by EXIF and pixels; even out colour and flicker",
+        ),
+        ("merge.deghost", "deghost:Deghost", "Mark what moved, so that each moving thing comes from one frame"),
+        ("merge.radiance", "merge:Radiance", "Merge a bracket to scene-linear light, with the least noise"),
         ("fusion.mertens", "fusion:Mertens", "Exposure fusion of a bracket"),
+        (
+            "fusion.extreme",
+            "fusion_extreme:Extreme",
+            "Highlights of a very bright frame out of one up to ten stops darker",
+        ),
     )
 }
 """Built-in stages by the name that pipelines use."""

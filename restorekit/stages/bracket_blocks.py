@@ -14,6 +14,8 @@ from restorekit.color.transfer import decode
 from restorekit.frame import Frame
 from restorekit.stages.illuminant import BlockMeans, block_means
 
+STRIP_ROWS = 128
+
 CLIPPED, OUTSIDE, MOTION = "clipped", "outside", "motion"
 """Masks of frames of a bracket: clipped; without data after alignment; other than in the reference."""
 
@@ -57,16 +59,19 @@ def _encoded_blocks(frame: Frame, most: int) -> BlockMeans:
     factor = max(1, int(np.ceil(np.sqrt(frame.height * frame.width / most))))
     factor = min(factor, frame.height, frame.width)
     height, width = frame.height // factor, frame.width // factor
-    values = torch.empty((frame.pixels.shape[0], height, width))
-    clean = torch.ones((height, width), dtype=torch.bool)
-    for plane, into in zip(frame.pixels[:, : height * factor, : width * factor], values, strict=True):
-        stored = np.ascontiguousarray(plane.float().numpy() if plane.dtype == torch.float16 else plane.numpy())
+    values = np.empty((height, width, frame.pixels.shape[0]), np.float32)
+    clean = np.empty((height, width), np.bool_)
+    rows = max(1, STRIP_ROWS // factor)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        codes = frame.pixels[:, top * factor : bottom * factor, : width * factor].permute(1, 2, 0)
+        stored = np.ascontiguousarray(codes.float().numpy() if codes.dtype == torch.float16 else codes.numpy())
         most_code = 1.0 if stored.dtype.kind == "f" else float(np.iinfo(stored.dtype).max)
-        mean = cv2.resize(stored.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-        into.copy_(torch.from_numpy(mean.reshape(height, width) / most_code))
-        burnt = (stored >= ENCODED_CLIP * most_code).view(np.uint8) * np.uint8(255)
-        clean &= torch.from_numpy(
-            cv2.resize(burnt, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width) == 0
-        )
-    light = decode(values, frame.state.transfer)
-    return BlockMeans(light, clean & light.isfinite().all(0))
+        limits = tuple((bound,) * stored.shape[2] for bound in (-np.inf, ENCODED_CLIP * most_code))
+        burnt = cv2.bitwise_not(cv2.inRange(stored, *limits))
+        size = (width, bottom - top)
+        mean = cv2.resize(stored.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        values[top:bottom] = mean.reshape(bottom - top, width, -1) / most_code
+        clean[top:bottom] = cv2.resize(burnt, size, interpolation=cv2.INTER_AREA).reshape(bottom - top, width) == 0
+    light = decode(torch.from_numpy(values).permute(2, 0, 1).contiguous(), frame.state.transfer)
+    return BlockMeans(light, torch.from_numpy(clean) & light.isfinite().all(0))

@@ -35,6 +35,7 @@ GROW = 0.5
 LEAST_BLOCKS = 3
 """Fewer blocks beyond the threshold are noise."""
 
+SAMPLE = 100_000
 BINS, LEAST_IN_BIN, LARGEST_CORRECTION_EV, LARGEST_SPREAD_EV = 24, 200, 0.5, 0.2
 
 CELLS, LEAST_OF_CELL, LARGEST_SLOW_EV = (6, 8), 0.2, 0.4
@@ -187,12 +188,14 @@ def _on_scale_of(look: _Look, other: _Look) -> _Look:
     The spread of what is left is added to its noise.
     """
     both = look.valid & other.valid
-    if both.sum() < LEAST_IN_BIN:
+    where = np.flatnonzero(both)
+    if len(where) < LEAST_IN_BIN:
         return look
+    where = where[:: max(1, len(where) // SAMPLE)]
     logs, noise = np.empty_like(look.logs), np.empty_like(look.noise)
     for channel, (own, known) in enumerate(zip(look.logs, other.logs, strict=True)):
-        seen = own[both]
-        difference = known[both] - seen
+        seen = own.ravel()[where]
+        difference = known.ravel()[where] - seen
         common = float(np.median(difference))
         edges = np.quantile(seen, np.linspace(0, 1, BINS + 1))
         places, steps, spreads = [], [], []

@@ -6,7 +6,7 @@ exposures need not be known; coarse to fine, so that only the neighbourhoods of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
@@ -35,12 +35,14 @@ INLIER_PX, PARALLAX = 1.0, 0.002
 at most this share of the diagonal."""
 
 LEAST_INLIERS = {"homography": 16, "affine": 10, "translation": 4}
-LEAST_SHARE = 0.4
+LEAST_SHARE, SURE = 0.4, 0.7
+"""Shares of agreeing patches: the least that carries a model, and that from which no better first pose is sought."""
+
 LEAST_SPREAD = {"homography": 0.15, "affine": 0.1, "translation": 0.0}
 """Standard deviation of the places of agreeing patches, as a share of height and width."""
 
 LOWEST_CODE, HIGHEST_CODE = 2, 250
-"""Codes of well exposed pixels; brighter ones may be clipped, in all channels."""
+"""Codes of well exposed pixels; brighter ones may be clipped in all channels."""
 
 LARGEST_SHEAR = 0.3
 STILL_PX = 0.1
@@ -89,8 +91,8 @@ class Pose:
 def find_pose(fixed: View, moving: View, *, model: Model = "homography", start: Matrix | None = None) -> Pose:
     """The pose of ``moving`` on ``fixed``, two views of one size, with a model of at most the freedom of ``model``.
 
-    First poses come from SIFT features, from phase correlation and from ``start``; the one under which the coarse
-    views correlate best is refined on patches at a quarter and at full size. A model is accepted when at least 16
+    First poses come from phase correlation and ``start``, and where patches do not confirm these, from SIFT features:
+    the one under which the coarse views correlate best is refined on patches, at a quarter and at full size. A model is accepted when at least 16
     patches (affine 10, translation 4) and 40 % of those that could be matched lie within 1 px of it (scenes with depth:
     2 or 4 px), when these spread over the picture (standard deviation of 15 % of its sides, affine 10 %), and when it
     neither folds nor shears by more than 30 %. Else the next simpler one is tried, at last ``none``, the identity.
@@ -102,27 +104,30 @@ def find_pose(fixed: View, moving: View, *, model: Model = "homography", start: 
     while max(fixed.gray.shape) / factor > COARSE_PX:
         factor *= 2
     coarse_fixed, coarse_moving = fixed.reduced(factor), moving.reduced(factor)
-    matrix = _first_pose(coarse_fixed, coarse_moving, scaled(start, 1 / factor) if start is not None else None, model)
-    points = _good_places(coarse_fixed, coarse_moving, matrix)
-    pose = Pose(np.eye(3))
-    scales = sorted({factor, min(4, factor), 1}, reverse=True)
-    for scale in scales:
-        matrix = scaled(matrix, factor / scale)
-        at = (points + 0.5) * (factor / scale) - 0.5
-        found = _matched(fixed.reduced(scale), moving.reduced(scale), matrix, at)
-        pose = _fitted(found, fixed.gray.shape[0] // scale, fixed.gray.shape[1] // scale, model)
+    coarse = Pose(np.eye(3))
+    for guess in _guesses(coarse_fixed, coarse_moving, None if start is None else scaled(start, 1 / factor), model):
+        points = _good_places(coarse_fixed, coarse_moving, guess)
+        coarse = _refined(coarse_fixed, coarse_moving, guess, points, model)
+        if coarse.model == model and coarse.inliers >= SURE * coarse.patches:
+            break
+    pose = coarse
+    for scale in sorted({min(4, factor), 1} - {factor}, reverse=True):
         if pose.model == "none":
             break
-        matrix, factor, points = pose.matrix, scale, at
+        points, matrix = (points + 0.5) * (factor / scale) - 0.5, scaled(pose.matrix, factor / scale)
+        pose, factor = _refined(fixed.reduced(scale), moving.reduced(scale), matrix, points, model), scale
     return pose
+
+
+def _refined(fixed: View, moving: View, matrix: Matrix, points: Points, model: Model) -> Pose:
+    """A pose after patches around points were matched under it."""
+    return _fitted(_matched(fixed, moving, matrix, points), *fixed.gray.shape, model)
 
 
 def view_of_codes(codes: NDArray[np.uint8]) -> View:
     """A view of an encoded picture, uint8 ``[H,W,3]`` or ``[H,W]``."""
     gray = cv2.cvtColor(codes, cv2.COLOR_RGB2GRAY) if codes.ndim == 3 else codes
-    channels = 3 if codes.ndim == 3 else 1
-    burnt = cv2.inRange(codes, (HIGHEST_CODE + 1,) * channels, (255,) * channels)
-    usable = cv2.subtract(cv2.inRange(gray, (LOWEST_CODE,), (255,)), burnt)
+    usable = cv2.inRange(gray, (LOWEST_CODE,), (HIGHEST_CODE,))
     return View(np.asarray(gray, dtype=np.uint8), np.asarray(usable, dtype=np.uint8))
 
 
@@ -143,17 +148,23 @@ def scaled(matrix: Matrix, scale: float) -> Matrix:
     return np.asarray(grow @ matrix @ np.linalg.inv(grow), dtype=np.float64)
 
 
-def _first_pose(fixed: View, moving: View, start: Matrix | None, model: Model) -> Matrix:
-    """The best of several guesses at small size."""
-    candidates = [np.eye(3)]
-    if start is not None:
-        candidates.append(start)
+def _guesses(fixed: View, moving: View, start: Matrix | None, model: Model) -> Iterator[Matrix]:
+    """First poses at small size: the best of the cheap ones, then the best of all."""
     flat, other = _equalised(fixed), _equalised(moving)
     shift = _phase_shift(flat, other)
-    candidates.append(np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]], dtype=np.float64))
+    cheap = [np.eye(3), np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]], dtype=np.float64)]
+    if start is not None:
+        cheap.append(start)
+    agreement = {index: _agreement(fixed, moving, matrix) for index, matrix in enumerate(cheap)}
+    best = max(agreement, key=lambda index: agreement[index])
+    yield cheap[best]
     if model != "translation":
-        candidates += _feature_poses(flat, other, model)
-    return max(candidates, key=lambda matrix: _agreement(fixed, moving, matrix))
+        for matrix in _feature_poses(flat, other, model):
+            if (found := _agreement(fixed, moving, matrix)) > agreement[best]:
+                cheap.append(matrix)
+                best = len(cheap) - 1
+                agreement[best] = found
+    yield cheap[best]
 
 
 def _equalised(view: View) -> Gray:
@@ -285,15 +296,18 @@ def _match(fixed: View, moving: View, matrix: Matrix, point: Points) -> tuple[Po
         return None
     area = (slice(y0, y1), slice(x0, x1))
     source = cv2.GaussianBlur(moving.gray[area].astype(np.float32), (0, 0), SMOOTHING_PX)
-    usable = cv2.erode(moving.usable[area], np.ones((3, 3), np.uint8), borderValue=0)
+    usable = cv2.erode(moving.usable[area], np.ones((3, 3), np.uint8))
+    whole = bool((usable == 255).all() and (valid == 255).all())
     to_area = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1]], dtype=np.float64) @ matrix
     shift = np.zeros(2)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     for _ in range(ITERATIONS):
         place = to_area @ np.array([[1, 0, left + shift[0]], [0, 1, top + shift[1]], [0, 0, 1]])
         warped = cv2.warpPerspective(source, place, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        good = cv2.warpPerspective(usable, place, (side, side), flags=flags, borderValue=0)
-        weight = window * ((good == 255) & (valid == 255))
+        weight = window
+        if not whole:
+            good = cv2.warpPerspective(usable, place, (side, side), flags=flags, borderValue=0)
+            weight = window * ((good == 255) & (valid == 255))
         total = float(weight.sum())
         if total < LEAST_USABLE * float(window.sum()):
             return None
