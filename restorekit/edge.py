@@ -26,7 +26,8 @@ def bridge(have: ImageState, want: ImageState, name: str) -> tuple[Step, ...]:
     """The steps from one state to another. ``name`` is what errors call the image.
 
     A RAW file is developed by the stages of the shipped pipeline ``raw-to-linear-exr``, with automatic
-    exposure and a filmic curve where a display state is wanted.
+    exposure and a filmic curve where a display state is wanted. Photographs of a bracket become scene light by
+    ``merge.response`` where such is wanted.
 
     Raises InputError where there is no way.
     """
@@ -44,6 +45,9 @@ def bridge(have: ImageState, want: ImageState, name: str) -> tuple[Step, ...]:
         state = have.changed(
             {"layout": "rgb", "reference": want.reference, "transfer": "linear", "primaries": _linear_primaries(want)}
         )
+    if state.reference == "display" and want.reference == "scene" and state.frames != "single":
+        stages.append(_response(state, name))
+        state = stages[-1].emits(state)
     if state.reference != want.reference:
         cure = (
             "add a tone-mapping stage to a pipeline for it"
@@ -64,7 +68,8 @@ def delivery(have: ImageState, spec: OutputSpec, metadata: Metadata) -> tuple[tu
     ``metadata`` are those of the picture, for ``color: source``; an ICC profile without a name here is used itself.
     """
     own = cms.space_of_profile(metadata.icc) if metadata.icc and metadata.color is None else None
-    if spec.color != "source" or own is None or have.layout != "rgb" or have.reference != "display":
+    named = spec.format == "ultrahdr"  # which is written in spaces with a name only
+    if spec.color != "source" or own is None or named or have.layout != "rgb" or have.reference != "display":
         want = delivered(have, spec, metadata.color)
         told = _not_as_source(want, spec, metadata.color) if spec.color == "source" and metadata.color else ()
         return tuple(_recolor(have, want, spec.format)), told
@@ -103,6 +108,15 @@ class ToProfile(Stage):
         linear = frame.pixels.permute(1, 2, 0).cpu().numpy()
         numbers = cms.from_working(linear, self.profile, intent=self.intent, black_point=self.black_point)
         return frame.with_pixels(torch.from_numpy(numbers).permute(2, 0, 1))
+
+
+def _response(have: ImageState, name: str) -> Stage:
+    """The stage that takes photographs of a bracket back to the light of the scene."""
+    from restorekit.stages.response import Response
+
+    if have.differences({**Response.spec.accepts, "frames": (have.frames,)}):
+        raise InputError(f"{name}: is {have}, from which no scene light can be found; use RAW, EXR or sRGB files")
+    return Response()
 
 
 def _linear_primaries(want: ImageState) -> str:

@@ -16,7 +16,8 @@ from restorekit.errors import Cancelled, InputError
 from restorekit.frame import Bracket, Frame
 from restorekit.io.dng.opcodes import parse
 from restorekit.io.formats import OutputSpec
-from restorekit.pipeline import Pipeline, Step, fold, tap_index
+from restorekit.io.write import HALF_MAX
+from restorekit.pipeline import Pipeline, Step, fold, hdr_index, tap_index
 from restorekit.stage import BracketStage, Stage, run
 from restorekit.strips import Collector, Sink, run_chain, to_cpu
 
@@ -66,9 +67,10 @@ def render(
     images: list[Frame | Bracket],
     convert: Callable[[OutputSpec], Callable[[Tensor], Tensor]],
     options: Run | None = None,
-) -> list[Frame]:
-    """One frame for every output of a pipeline, its pixels already in the type of the file.
+) -> list[tuple[Frame, ...]]:
+    """The frame of every output of a pipeline, its pixels already in the type of the file.
 
+    An Ultra HDR output has two: the standard picture, and the light that HDR displays show, in half floats.
     ``images`` holds the one image and is emptied, so that its memory can be freed on the way;
     ``convert`` gives the function that turns float strips into the stored type of an output.
     """
@@ -79,23 +81,30 @@ def render(
     states = fold(start, [step.stage for step in steps]).states
     lead = len(steps) - len(pipeline.steps)
     ids = [step.id for step in pipeline.steps]
-    collectors: list[tuple[Collector, tuple[str, ...]]] = []
+    outputs: list[tuple[tuple[Collector, ...], tuple[str, ...]]] = []
     taps: dict[int, list[Sink]] = {}
     for spec in pipeline.outputs:
         index = tap_index(spec, ids) + lead
         stages, told = delivery(states[index + 1], spec, first.metadata)
-        collector = Collector(convert(spec), stages)
-        taps.setdefault(index, []).append(collector)
-        collectors.append((collector, told))
+        collectors = [Collector(convert(spec), stages)]
+        taps.setdefault(index, []).append(collectors[0])
+        if spec.hdr is not None:
+            collectors.append(Collector(convert(OutputSpec(format="exr"))))
+            taps.setdefault(hdr_index(spec, ids) + lead, []).append(collectors[1])
+        outputs.append((tuple(collectors), told))
     del image, first
     _execute(steps, images, taps, options or Run(), keep_result=False)
-    frames = [(collector.frame(), told) for collector, told in collectors]
-    return [replace(frame, notes=(*frame.notes, *told, *_left_out(frame))) for frame, told in frames]
+    return [tuple(_told(collector.frame(), told) for collector in collectors) for collectors, told in outputs]
+
+
+def _told(frame: Frame, told: tuple[str, ...]) -> Frame:
+    """A finished frame with what a person should know."""
+    return replace(frame, notes=(*frame.notes, *told, *_left_out(frame)))
 
 
 def _left_out(frame: Frame) -> tuple[str, ...]:
-    """What a DNG asks for and no stage did."""
-    if frame.state.reference == "sensor" or not any(frame.camera.opcode_lists):
+    """What a DNG asks for and no stage did; the file of a mosaic asks for it again."""
+    if frame.state.is_mosaic or not any(frame.camera.opcode_lists):
         return ()
     names = dict.fromkeys(each.name for data in frame.camera.opcode_lists for each in parse(data))
     if not names:
@@ -175,7 +184,7 @@ def _execute(
         if isinstance(image, Bracket):
             image = Bracket(
                 tuple(
-                    _group(steps[index : last + 1], [frame], sinks, options, True, index / total, total)
+                    _halved(_group(steps[index : last + 1], [frame], sinks, options, True, index / total, total))
                     for frame in image
                 )
             )
@@ -185,6 +194,13 @@ def _execute(
             image = _group(steps[index : last + 1], held, sinks, options, whole, index / total, total)
         index = last + 1
     return image
+
+
+def _halved(frame: Frame) -> Frame:
+    """A frame of a bracket that waits for the others: scene light in half floats, whose steps lie below its noise."""
+    if frame.state.reference != "scene" or frame.pixels.dtype != torch.float32:
+        return frame
+    return frame.with_pixels(frame.pixels.clamp(-HALF_MAX, HALF_MAX).half())
 
 
 def _group_end(steps: Sequence[Step], start: int, image: Frame | Bracket) -> int:

@@ -161,16 +161,20 @@ def for_output(pipeline: Pipeline, inputs: Sequence[Path], output: Path) -> tupl
 def _specs_for_file(pipeline: Pipeline, output: Path) -> tuple[OutputSpec, ...]:
     """The output the pipeline declares for this extension, or its first one in that format.
 
-    The colour space, the stage it is taken from, and a depth that the format has too are kept.
+    The colour space, the stage it is taken from, and a depth that the format has too are kept. ``.jpg`` stands for an
+    Ultra HDR picture where the pipeline declares one and no JPEG before it.
     """
     wanted = format_of_path(output)
     assert wanted is not None
-    same = [spec for spec in pipeline.outputs if spec.format == wanted]
+    same = [spec for spec in pipeline.outputs if output.suffix.lower() in FORMATS[spec.format].extensions]
     if same:
         return (same[0],)
     first = pipeline.outputs[0]
     bits = first.bits if first.bits in FORMATS[wanted].bits else None
-    return (replace(first, format=wanted, bits=bits, compression=None),)
+    made = replace(
+        first, format=wanted, bits=bits, compression=None, from_=first.tap, hdr=None, sdr=None, headroom=None
+    )
+    return (made,)
 
 
 def _sources(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pydantic
 
+from restorekit.delivery import hdr_problem
 from restorekit.delivery import problems as delivery_problems
 from restorekit.errors import PipelineError, Problem
 from restorekit.frame import Bracket, Frame
@@ -211,21 +212,34 @@ def fold(start: ImageState, stages: Sequence[Stage | None]) -> Folded:
 
 
 def output_problems(spec: OutputSpec, ids: Sequence[str], states: Sequence[ImageState]) -> Iterator[str]:
-    """What is wrong with one output: an unknown ``from``, or a format that cannot hold the state there."""
-    if spec.from_ is not None and spec.from_ not in ids:
-        yield f"output: no stage has the id '{spec.from_}'{did_you_mean(spec.from_, ids)}"
+    """What is wrong with one output: a stage it names that is unknown, or a format that cannot hold the state there."""
+    unknown = [name for name in (spec.tap, spec.hdr) if name is not None and name not in ids]
+    yield from (f"output: no stage has the id '{name}'{did_you_mean(name, ids)}" for name in unknown)
+    if spec.format == "ultrahdr" and spec.hdr is None:
+        yield "output: ultrahdr needs hdr, the id of the stage whose light HDR displays show; hdr: ID"
+        return
+    if unknown:
         return
     state = states[tap_index(spec, ids) + 1]
-    if state.frames != "single":
-        yield f"output: the pipeline still holds a {state.frames} here; merge or fuse it first (fusion.mertens)"
+    light = states[hdr_index(spec, ids) + 1] if spec.hdr is not None else state
+    for frames in {found.frames for found in (state, light)} - {"single"}:
+        yield f"output: the pipeline still holds a {frames} here; merge or fuse it first (fusion.mertens)"
         return
     for message in delivery_problems(spec, state):
         yield f"output: {message}"
+    if spec.hdr is not None and (unfit := hdr_problem(light)):
+        yield f"output: {unfit}"
 
 
 def tap_index(spec: OutputSpec, ids: Sequence[str]) -> int:
     """The index of the step whose result an output takes; -1 where there are no steps."""
-    return len(ids) - 1 if spec.from_ is None else list(ids).index(spec.from_)
+    return len(ids) - 1 if spec.tap is None else list(ids).index(spec.tap)
+
+
+def hdr_index(spec: OutputSpec, ids: Sequence[str]) -> int:
+    """The index of the step whose result the HDR rendition of an Ultra HDR picture is made of."""
+    assert spec.hdr is not None
+    return list(ids).index(spec.hdr)
 
 
 def parameter_problems(stage: type[Stage] | type[OutputSpec], params: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import torch
 from restorekit.engine import Progress, Run, render
 from restorekit.errors import OutputError, RestorekitError
 from restorekit.frame import Bracket, Frame
-from restorekit.io import read, write
+from restorekit.io import read, write, write_ultrahdr
 from restorekit.io.formats import losses
 from restorekit.io.limits import DEFAULT, Limits
 from restorekit.io.privacy import Privacy, private
@@ -128,18 +128,21 @@ class Runner:
         run.seconds["read"] = time.perf_counter() - started
         frames = render(self.pipeline, images, quantiser, run)
         started = time.perf_counter()
-        report.width, report.height = _written_size(frames[0])
-        facts = frames[0].facts
+        report.width, report.height = _written_size(frames[0][0])
+        facts = frames[0][0].facts
         report.measured = dict(facts.measured) | ({"illuminant": facts.illuminant} if facts.illuminant else {})
         try:
             for spec, path in zip(self.pipeline.outputs, job.outputs, strict=True):
-                frame = frames.pop(0)
+                frame, *hdr = frames.pop(0)
                 frame = private(frame, self.options.privacy)
-                notes = (*frame.notes, *losses(spec, _is_transparent(frame), frame.metadata))
+                notes = (*frame.notes, *losses(spec, _is_transparent(frame), frame.metadata, max(frame.pixels.shape)))
                 report.warnings += [note for note in notes if note not in report.warnings]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.plan.journal.begin(path, job.key)
-                write(frame, path, spec, software=self._software)
+                if hdr:
+                    write_ultrahdr(frame, hdr[0], path, spec, software=self._software)
+                else:
+                    write(frame, path, spec, software=self._software)
                 self.plan.journal.finish(path, job.key)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -340,7 +340,7 @@ class _Reader:
         fallback = root.keys.get("stages", (1, 1))
         unknown = any(stage is None for _, stage in steps)
         for output, place in outputs:
-            if unknown and (output.from_ is None or output.from_ in ids):
+            if unknown and all(tap is None or tap in ids for tap in (output.tap, output.hdr)):
                 continue  # the state there is not known
             for message in output_problems(output, ids, found.states):
                 self.complain(message, place if "output" in root.keys else fallback)

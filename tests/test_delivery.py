@@ -41,6 +41,21 @@ def display(primaries: Primaries, transfer: Transfer, layout: str = "rgb") -> Im
         (OutputSpec(format="png", bits=16, color="p3"), display("bt2020", "pq"), None, display("p3", "pq")),
         (OutputSpec(format="png", bits=16, color="source"), SRGB, ("bt2020", "pq"), display("bt2020", "pq")),
         (OutputSpec(format="jpeg", color="source"), SRGB, ("bt2020", "pq"), display("bt2020", "srgb")),
+        (OutputSpec(format="avif", bits=10, color="pq"), SRGB, None, display("bt2020", "pq")),
+        (OutputSpec(format="avif", bits=10, color="hlg"), display("p3", "linear"), None, display("bt2020", "hlg")),
+        (
+            OutputSpec(format="png", bits=16, color="pq"),
+            display("bt709", "linear", "gray"),
+            None,
+            display("bt709", "pq", "gray"),
+        ),
+        (OutputSpec(format="ultrahdr"), display("bt709", "linear"), None, SRGB),
+        (OutputSpec(format="ultrahdr"), display("bt2020", "linear"), None, display("p3", "srgb")),
+        (OutputSpec(format="ultrahdr"), display("bt2020", "linear", "gray"), None, display("p3", "srgb")),
+        (OutputSpec(format="ultrahdr", color="srgb"), display("bt2020", "linear"), None, SRGB),
+        (OutputSpec(format="ultrahdr", color="source"), SRGB, ("p3", "srgb"), display("p3", "srgb")),
+        (OutputSpec(format="ultrahdr", color="source"), SRGB, ("adobe-rgb", "gamma"), display("p3", "srgb")),
+        (OutputSpec(format="ultrahdr"), display("bt2020", "pq"), None, display("bt2020", "pq")),
         (
             OutputSpec(format="exr", color="p3"),
             SHORTHANDS["scene-linear"],
@@ -83,7 +98,7 @@ def test_colours_outside_srgb_come_through_an_srgb_pipeline(rows: int | None) ->
     frame = wide_frame()
     outputs = (OutputSpec(format="png", bits=8, color="source"), OutputSpec(format="png", bits=16, color="adobe-rgb"))
     pipeline = Pipeline([Decode(), Encode()], InputSpec(SRGB), outputs)
-    source, adobe = render(pipeline, [frame], quantiser, Run(strip_rows=rows))
+    (source,), (adobe,) = render(pipeline, [frame], quantiser, Run(strip_rows=rows))
     assert source.state == display("p3", "srgb")
     assert torch.equal(source.pixels, frame.pixels)
     linear = transformed(decode(frame.as_float().pixels, "srgb"), conversion("p3", "adobe-rgb"))
@@ -103,11 +118,11 @@ def test_an_unnamed_profile_is_written_back() -> None:
     linear = torch.from_numpy(cms.to_working(numbers, profile)).permute(2, 0, 1)
     frame = Frame(linear, cms.WORKING, metadata=Metadata(icc=profile))
     pipeline = Pipeline([Decode(), Encode()], InputSpec(SRGB), (OutputSpec(format="png", bits=8, color="source"),))
-    (result,) = render(pipeline, [frame], quantiser)
+    ((result,),) = render(pipeline, [frame], quantiser)
     assert result.state.primaries == "icc"
     assert np.abs(result.pixels.permute(1, 2, 0).numpy().astype(int) - numbers).max() <= 1
     plain = replace(pipeline.outputs[0], color=None)
-    (srgb,) = render(Pipeline(pipeline.steps, pipeline.input, (plain,)), [frame], quantiser)
+    ((srgb,),) = render(Pipeline(pipeline.steps, pipeline.input, (plain,)), [frame], quantiser)
     assert srgb.state == SRGB
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from restorekit.io.limits import Limits as Limits
     from restorekit.io.metadata import read_capture as read_capture
     from restorekit.io.raw import Headerless as Headerless
+    from restorekit.io.ultrahdr import write_ultrahdr as write_ultrahdr
     from restorekit.io.write import quantise as quantise
     from restorekit.io.write import quantiser as quantiser
 
@@ -37,6 +38,7 @@ _LAZY = {
     "read_capture": "metadata",
     "refusal": "formats",
     "write_dng": "dng.write",
+    "write_ultrahdr": "ultrahdr",
 }
 __all__ = ["read", "read_bracket", "write", *_LAZY]  # noqa: PLE0604
 

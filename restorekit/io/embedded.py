@@ -35,7 +35,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 class Embedded:
     """What a file holds beside its pixels; ``cicp`` are colour primaries and transfer by ITU-T H.273.
 
-    ``iptc`` are IPTC-IIM records.
+    ``iptc`` are IPTC-IIM records, ``light_level`` the brightest pixel and the average of a PQ picture, cd/m2.
     """
 
     exif: bytes = b""
@@ -43,6 +43,7 @@ class Embedded:
     xmp: bytes = b""
     cicp: tuple[int, int] | None = None
     iptc: bytes = b""
+    light_level: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

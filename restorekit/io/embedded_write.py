@@ -3,7 +3,7 @@
 JPEG: ITU-T T.81, Exif 3.0 (APP1), ICC.1 annex B (APP2), XMP part 3 (APP1, with extended packets; APP13 with the image
 resource of IPTC-IIM). Its JFIF header and PNG's pHYs chunk repeat the resolution in print of the EXIF block, since many
 programs look nowhere else.
-PNG: W3C PNG 3 (iCCP, cICP, pHYs, eXIf, iTXt). WebP: RFC 9649. JPEG XL: ISO/IEC 18181-2.
+PNG: W3C PNG 3 (iCCP, cICP, cLLI, pHYs, eXIf, iTXt). WebP: RFC 9649. JPEG XL: ISO/IEC 18181-2.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from restorekit.io.embedded import (
 from restorekit.io.exif_size import pixels_per_inch
 from restorekit.io.metadata import exif_fields
 from restorekit.io.png_write import chunk
+from restorekit.io.xmp import merged
 
 _LARGEST_SEGMENT = 65533
 EXIF_LIMIT = _LARGEST_SEGMENT - len(EXIF_MARK)
@@ -44,10 +45,11 @@ _JXL_FILE = b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0\0\0\x14ftypjxl \0\0\0\0jxl "
 _WEBP_ICC, _WEBP_ALPHA, _WEBP_EXIF, _WEBP_XMP = 0x20, 0x10, 0x08, 0x04
 
 
-def into_jpeg(data: bytes, embedded: Embedded) -> Iterator[bytes]:
-    """The pieces of a JPEG file with metadata.
+def into_jpeg(data: bytes, embedded: Embedded, own_xmp: bytes = b"") -> Iterator[bytes]:
+    """The pieces of a JPEG file with metadata; the last one begins behind all metadata.
 
     XMP packets of more than a segment are extended ones. Other blocks that do not fit into a segment are left out.
+    ``own_xmp`` is a short packet about the file itself, which stands in the first segment beside what fits.
     """
     header = data[2:11] == _JFIF
     start = 2 + (2 + struct.unpack_from(">H", data, 4)[0] if header else 0)
@@ -56,16 +58,16 @@ def into_jpeg(data: bytes, embedded: Embedded) -> Iterator[bytes]:
         data = data[:13] + struct.pack(">B2H", 1, *(min(max(1, round(value)), 65535) for value in density)) + data[18:]
     yield data[:start]
     if embedded.exif and len(embedded.exif) <= EXIF_LIMIT:
-        yield _segment(0xE1, EXIF_MARK + embedded.exif)
-    if embedded.xmp:
-        yield from _xmp_segments(embedded.xmp)
+        yield segment(0xE1, EXIF_MARK + embedded.exif)
+    if embedded.xmp or own_xmp:
+        yield from _xmp_segments(embedded.xmp, own_xmp)
     if embedded.iptc and len(_IPTC) + len(embedded.iptc) + 5 <= _LARGEST_SEGMENT:
         size = struct.pack(">I", len(embedded.iptc))
-        yield _segment(0xED, _IPTC + size + embedded.iptc + bytes(len(embedded.iptc) % 2))
+        yield segment(0xED, _IPTC + size + embedded.iptc + bytes(len(embedded.iptc) % 2))
     room = _LARGEST_SEGMENT - len(ICC_MARK) - 2
     parts = [embedded.icc[at : at + room] for at in range(0, len(embedded.icc), room)]
     for number, part in enumerate(parts, 1):
-        yield _segment(0xE2, ICC_MARK + bytes((number, len(parts))) + part)
+        yield segment(0xE2, ICC_MARK + bytes((number, len(parts))) + part)
     yield data[start:]
 
 
@@ -73,6 +75,8 @@ def png_chunks(embedded: Embedded, *, srgb: bool = False) -> Iterator[bytes]:
     """The chunks of metadata, which stand before the image; ``srgb`` marks it as sRGB where nothing else does."""
     if embedded.cicp:
         yield chunk(b"cICP", bytes((*embedded.cicp, 0, 1)))
+        if embedded.light_level:
+            yield chunk(b"cLLI", struct.pack(">2I", *(round(level * 10_000) for level in embedded.light_level)))
     elif embedded.icc:
         yield chunk(b"iCCP", b"ICC\0\0" + zlib.compress(embedded.icc, 9))
     elif srgb:
@@ -122,22 +126,24 @@ def box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
-def _segment(marker: int, content: bytes) -> bytes:
+def segment(marker: int, content: bytes) -> bytes:
+    """A marker segment of a JPEG file (ITU-T T.81, B.1.1.4); ``marker`` is its second byte."""
     return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
 
 
-def _xmp_segments(packet: bytes) -> Iterator[bytes]:
+def _xmp_segments(packet: bytes, own: bytes) -> Iterator[bytes]:
     """A packet in one segment, or a short one that names the segments of the rest by their MD5 digest."""
-    if len(XMP_MARK) + len(packet) <= _LARGEST_SEGMENT:
-        yield _segment(0xE1, XMP_MARK + packet)
+    whole = merged(packet, own)
+    if len(XMP_MARK) + len(whole) <= _LARGEST_SEGMENT:
+        yield segment(0xE1, XMP_MARK + whole)
         return
     rest = _WRAPPER.sub(b"", packet).strip()
     name = hashlib.md5(rest, usedforsecurity=False).hexdigest().upper().encode()
-    yield _segment(0xE1, XMP_MARK + _EXTENDED % name)
+    yield segment(0xE1, XMP_MARK + merged(_EXTENDED % name, own))
     room = _LARGEST_SEGMENT - len(EXTENDED_XMP_MARK) - 40
     for at in range(0, len(rest), room):
         place = name + struct.pack(">2I", len(rest), at)
-        yield _segment(0xE1, EXTENDED_XMP_MARK + place + rest[at : at + room])
+        yield segment(0xE1, EXTENDED_XMP_MARK + place + rest[at : at + room])
 
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

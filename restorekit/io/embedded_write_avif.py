@@ -1,6 +1,7 @@
-"""Metadata put into encoded AVIF files: items of their meta box, and a colour profile among its properties.
+"""Metadata put into encoded AVIF files: items of their meta box; among its properties colour profile and light level.
 
-ISO/IEC 14496-12 (boxes, item locations), ISO/IEC 23008-12 (image items, annex A: Exif and XMP as items).
+ISO/IEC 14496-12 (boxes, item locations, content light level), ISO/IEC 23008-12 (image items, annex A: Exif and XMP as
+items).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from restorekit.io.embedded_write import box
 UNSPECIFIED = 2
 """The code point of ITU-T H.273 for primaries and transfer functions that something else tells."""
 
+_MOST_LIGHT = 0xFFFF
 _XMP_TYPE = b"application/rdf+xml\0"
 
 
@@ -30,7 +32,10 @@ def into_avif(data: bytes, embedded: Embedded) -> Iterator[bytes]:
     items = {max(places) + 1 + k: item for k, item in enumerate((kind, b) for kind, b in blocks.items() if b)}
 
     if embedded.icc:
-        meta[b"iprp"] = _with_profile(meta[b"iprp"], embedded.icc, primary)
+        meta[b"iprp"] = _with_property(meta[b"iprp"], box(b"colr", b"prof" + embedded.icc), primary)
+    if embedded.light_level:
+        levels = (min(round(level), _MOST_LIGHT) for level in embedded.light_level)
+        meta[b"iprp"] = _with_property(meta[b"iprp"], box(b"clli", struct.pack(">2H", *levels)), primary)
     meta[b"iinf"] = _with_entries(meta[b"iinf"], {number: kind for number, (kind, _) in items.items()})
     if items:
         meta[b"iref"] = _with_references(meta.get(b"iref", bytes(4)), list(items), primary)
@@ -91,8 +96,8 @@ def _with_references(iref: bytes, items: list[int], primary: int) -> bytes:
     return iref + b"".join(box(b"cdsc", struct.pack(">3H", item, 1, primary)) for item in items)
 
 
-def _with_profile(iprp: bytes, profile: bytes, primary: int) -> bytes:
-    """The item properties box with a profile as its last property, associated with the primary item."""
+def _with_property(iprp: bytes, added: bytes, primary: int) -> bytes:
+    """The item properties box with one more, as its last, associated with the primary item."""
     properties = dict(_boxes(iprp, 0, len(iprp)))
     container = properties[b"ipco"]
     number = sum(1 for _ in _boxes(container, 0, len(container))) + 1
@@ -108,5 +113,4 @@ def _with_profile(iprp: bytes, profile: bytes, primary: int) -> bytes:
         if item == primary:
             associations += bytes((number,))
         entries += struct.pack(">HB", item, len(associations)) + associations
-    container += box(b"colr", b"prof" + profile)
-    return box(b"ipco", container) + box(b"ipma", struct.pack(">2I", 0, count) + entries)
+    return box(b"ipco", container + added) + box(b"ipma", struct.pack(">2I", 0, count) + entries)

@@ -17,7 +17,9 @@ from restorekit.io.embedded import Embedded
 from restorekit.io.embedded_write_avif import UNSPECIFIED, into_avif
 from restorekit.io.exr import write_exr
 from restorekit.io.formats import FORMATS, OutputSpec
+from restorekit.io.light_level import light_level
 from restorekit.io.png_write import write_png
+from restorekit.io.radiance_write import write_radiance
 from restorekit.io.tagging import code_points, is_srgb, profile
 from restorekit.io.tiff_write import write_tiff
 from restorekit.io.write import stored
@@ -37,27 +39,36 @@ WEBP_METHOD, WEBP_LOSSLESS_METHOD, WEBP_LOSSLESS_EFFORT = 4, 3, 30
 def jpeg(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
     """Baseline JPEG at full colour resolution."""
     coded = imagecodecs.jpeg8_encode(_interleaved(frame, spec), level=spec.quality, subsampling="444")
+    file.writelines(embedded_write.into_jpeg(bytes(coded), in_jpeg(frame, software)))
+
+
+def in_jpeg(frame: Frame, software: str) -> Embedded:
+    """The metadata of a picture as far as JPEG has room for them."""
     room = FORMATS["jpeg"].block_bytes
-    carried = _embedded(
-        frame, software, profile(frame), room if len(frame.metadata.exif) > room else embedded_write.EXIF_LIMIT
-    )
-    if len(carried.iptc) > room:
-        carried = replace(carried, iptc=b"")
-    file.writelines(embedded_write.into_jpeg(bytes(coded), carried))
+    limit = room if len(frame.metadata.exif) > room else embedded_write.EXIF_LIMIT
+    carried = _embedded(frame, software, profile(frame), limit)
+    return replace(carried, iptc=b"") if len(carried.iptc) > room else carried
 
 
 def png(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
     """PNG: ``fast`` with differences to the row above, ``small`` with all filters and a thorough search."""
     codes = code_points(frame.state) if frame.state.transfer in ("pq", "hlg") else None
     short = is_srgb(frame.state) and not frame.metadata.icc
-    carried = replace(_embedded(frame, software, b"" if codes or short else profile(frame)), cicp=codes)
-    chunks = embedded_write.png_chunks(carried, srgb=short)
-    write_png(file, _interleaved(frame, spec), chunks, small=spec.compression == "small")
+    samples = _interleaved(frame, spec)
+    carried = _embedded(frame, software, b"" if codes or short else profile(frame))
+    carried = replace(carried, cicp=codes, light_level=light_level(samples, frame.state))
+    write_png(file, samples, embedded_write.png_chunks(carried, srgb=short), small=spec.compression == "small")
 
 
 def exr(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
     """OpenEXR of half or single floats."""
-    write_exr(Path(file.name), frame, compression=spec.compression or "zip", software=software)
+    compression = spec.compression or "zip"
+    write_exr(Path(file.name), frame, compression=compression, quality=spec.quality, software=software)
+
+
+def radiance(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
+    """Radiance RGBE with run lengths."""
+    write_radiance(file, frame, software)
 
 
 def webp(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
@@ -78,7 +89,10 @@ def webp(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
 
 def avif(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
     """AVIF of 8, 10 or 12 bits at full colour resolution; quality 100 is lossless."""
-    samples = _codes(_interleaved(frame, spec), spec.depth)
+    full = _interleaved(frame, spec)
+    level = light_level(full, frame.state)
+    samples = _codes(full, spec.depth)
+    del full
     lossless = spec.compression == "lossless" or spec.quality == 100
     codes = code_points(frame.state)
     primaries, transfer = codes or (UNSPECIFIED, UNSPECIFIED)
@@ -94,7 +108,7 @@ def avif(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
         matrix=_avif_matrix(primaries, lossless and samples.ndim == 3),
         numthreads=AVIF_THREADS,
     )
-    carried = _embedded(frame, software, b"" if codes else profile(frame))
+    carried = replace(_embedded(frame, software, b"" if codes else profile(frame)), light_level=level)
     file.writelines(into_avif(bytes(coded), carried))
 
 
@@ -121,6 +135,7 @@ ENCODERS: Mapping[str, Encoder] = {
     "png": png,
     "tiff": tiff,
     "exr": exr,
+    "hdr": radiance,
     "webp": webp,
     "avif": avif,
     "jxl": jxl,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from restorekit.color.primaries import CHROMATICITIES, Chromaticities, luminance_weights
 from restorekit.errors import InputError
-from restorekit.facts import Exposure, Metadata
+from restorekit.facts import Exposure, Facts, Metadata
 from restorekit.frame import Frame
 from restorekit.io import metadata
 from restorekit.io.metadata import ARTIST, MAKE, MODEL
@@ -35,12 +35,14 @@ _NUMBERS = {
     "isoSpeed": (metadata.ISO, SHORT),
 }
 _TOLERANCE = 0.002
+SCALE = "restorekitScale"
+"""The attribute of ``facts.scale``: values divided by it are fractions of the range of the sensor."""
 
 
 def read_exr(path: Path) -> Frame:
     """An OpenEXR image as a scene-referred linear frame of its own float type; infinities and NaN stay, with a note.
 
-    The standard attributes about the shot become EXIF, an ``xmp`` attribute is XMP.
+    The standard attributes about the shot become EXIF, an ``xmp`` attribute is XMP, :data:`SCALE` ``facts.scale``.
     RGB, gray (Y) and luminance/chroma (Y, RY, BY) images are read; alpha (A) goes along, and the colours that OpenEXR
     has multiplied with it are divided by it (what glows where it is 0 stays). Primaries are those of
     the ``chromaticities`` attribute, Rec. 709 where there is none (the default of OpenEXR) or, with a note, where
@@ -76,6 +78,7 @@ def read_exr(path: Path) -> Frame:
         ImageState("rgb" if pixels.shape[0] == 3 else "gray", "scene", "linear", primaries),
         alpha=None if alpha is None else torch.from_numpy(alpha),
         exposure=Exposure(*(_positive(header.get(name)) for name in ("expTime", "aperture", "isoSpeed"))),
+        facts=Facts(scale=_positive(header.get(SCALE)) or 1.0),
         metadata=Metadata(exif=_exif(header), xmp=_packet(header), color=(primaries, "linear")),
         source=path,
     )
@@ -84,11 +87,13 @@ def read_exr(path: Path) -> Frame:
     return frame
 
 
-def write_exr(path: Path, frame: Frame, *, compression: str, software: str) -> None:
-    """Write a linear frame of float16 or float32 pixels; the path is overwritten.
+def write_exr(path: Path, frame: Frame, *, compression: str, quality: int = 95, software: str) -> None:
+    """Write a linear frame of float16 or float32 pixels; the path is overwritten. Infinities and NaN stay.
 
+    ``quality`` is for ``dwaa`` and ``dwab``: 95 is their usual level of 45, 100 a level of 0.
     Colours are multiplied with alpha where there is one, as OpenEXR asks; half floats are rounded once more by that.
-    Attributes: ``chromaticities``, exposure, capture date, place, camera, lens, owner, and XMP as ``xmp``.
+    Attributes: ``chromaticities``, exposure, capture date, place, camera, lens, owner, XMP as ``xmp``, and the scale of
+    scene light as :data:`SCALE`, where it is known.
 
     Raises RuntimeError or OSError where OpenEXR cannot write.
     """
@@ -106,6 +111,8 @@ def write_exr(path: Path, frame: Frame, *, compression: str, software: str) -> N
         "type": OpenEXR.scanlineimage,
         "chromaticities": _chromaticities(CHROMATICITIES[frame.state.primaries]),
         "software": software,
+        **({"dwaCompressionLevel": 9.0 * (100 - quality)} if compression in ("dwaa", "dwab") else {}),
+        **({SCALE: float(frame.facts.scale)} if frame.state.reference == "scene" and frame.facts.scale != 1 else {}),
         **({"xmp": frame.metadata.xmp.decode("utf-8", "replace")} if frame.metadata.xmp else {}),
         **_capture_attributes(frame),
     }

@@ -20,8 +20,8 @@ from restorekit.state import ImageState, Primaries, Transfer
 if TYPE_CHECKING:
     from restorekit.facts import Metadata
 
-Format = Literal["jpeg", "png", "tiff", "exr", "webp", "avif", "jxl", "dng"]
-OutputColor = Literal["source", "srgb", "p3", "bt2020", "adobe-rgb"]
+Format = Literal["jpeg", "ultrahdr", "png", "tiff", "exr", "hdr", "webp", "avif", "jxl", "dng"]
+OutputColor = Literal["source", "srgb", "p3", "bt2020", "adobe-rgb", "pq", "hlg"]
 Intent = Literal["perceptual", "relative", "saturation", "absolute"]
 
 COLOR_SPACES: Mapping[str, tuple[Primaries, Transfer]] = {
@@ -29,11 +29,16 @@ COLOR_SPACES: Mapping[str, tuple[Primaries, Transfer]] = {
     "p3": ("p3", "srgb"),
     "bt2020": ("bt2020", "srgb"),
     "adobe-rgb": ("adobe-rgb", "gamma"),
+    "pq": ("bt2020", "pq"),
+    "hlg": ("bt2020", "hlg"),
 }
-"""Primaries and transfer function by the names that ``output.color`` takes."""
+"""Primaries and transfer function by the names that ``output.color`` takes; the last two are those of ITU-R BT.2100."""
 
 _ENCODED = ("srgb", "gamma")
 _HDR = ("pq", "hlg")
+DEFAULT_HEADROOM_EV = 3.0
+"""Stops above white that an Ultra HDR picture made of a scene reaches where nothing else is asked for."""
+
 _CODED = ("bt709", "p3", "bt2020")
 """Primaries with a code point of ITU-T H.273, the only names that values for HDR have."""
 
@@ -86,6 +91,18 @@ FORMATS: Mapping[str, OutputFormat] = {
         block_bytes=65000,
         largest_px=65500,  # libjpeg's
     ),
+    "ultrahdr": OutputFormat(
+        (".jpg",),
+        (8,),
+        ("display",),
+        ("srgb",),
+        primaries=("bt709", "p3"),
+        compressions=("lossy",),
+        alpha=False,
+        metadata=("exif", "xmp", "iptc"),
+        block_bytes=65000,
+        largest_px=65500,
+    ),
     "png": OutputFormat(
         (".png",),
         (8, 16),
@@ -109,8 +126,18 @@ FORMATS: Mapping[str, OutputFormat] = {
         ("scene", "display"),
         ("linear",),
         primaries=("bt709", "p3", "bt2020", "adobe-rgb", "prophoto", "xyz", "ap1"),
-        compressions=("zip", "zips", "piz", "rle", "none"),
+        compressions=("zip", "zips", "piz", "rle", "dwaa", "dwab", "none"),
         metadata=("xmp",),
+    ),
+    "hdr": OutputFormat(
+        (".hdr",),
+        (32,),
+        ("scene", "display"),
+        ("linear",),
+        primaries=("bt709", "p3", "bt2020", "adobe-rgb", "prophoto"),
+        compressions=("rle",),
+        alpha=False,
+        metadata=(),
     ),
     "webp": OutputFormat(
         (".webp",), (8,), ("display",), _ENCODED, compressions=("lossy", "lossless"), largest_px=16382
@@ -134,7 +161,15 @@ FORMATS: Mapping[str, OutputFormat] = {
         depths={"srgb": (8,), "linear": (16,)},
         compressions=("lossy", "lossless"),
     ),
-    "dng": OutputFormat((".dng",), (16,), ("sensor",), ("linear",), ("camera",), alpha=False),
+    "dng": OutputFormat(
+        (".dng",),
+        (16, 24, 32),
+        ("sensor", "scene"),
+        ("linear",),
+        ("camera",),
+        depths={"sensor": (16,)},
+        alpha=False,
+    ),
 }
 """The formats by the name that pipeline files use."""
 
@@ -163,18 +198,23 @@ class OutputSpec:
     format: Annotated[Format, pydantic.Field(description="File format")] = "jpeg"
     bits: Annotated[
         int | None,
-        pydantic.Field(description=f"Bits of a sample, the first if not given: {_BITS}; exr and 32 bits are floats"),
+        pydantic.Field(
+            description=f"Bits of a sample, the first if not given: {_BITS}; exr, 32 bits and dng of a scene are floats"
+        ),
     ] = None
     quality: Annotated[int, pydantic.Field(ge=1, le=100, description="Quality of lossy compression")] = 95
     compression: Annotated[
         str | None,
-        pydantic.Field(description=f"The first if not given: {_COMPRESSIONS}; jpeg is lossy, the others lossless"),
+        pydantic.Field(
+            description=f"The first if not given: {_COMPRESSIONS}; jpeg, ultrahdr and dwaa, dwab of exr are lossy, "
+            "the others lossless"
+        ),
     ] = None
     color: Annotated[
         OutputColor | None,
         pydantic.Field(
-            description="Colour space of the file: source (that of the input), srgb, p3, bt2020 or adobe-rgb; "
-            "that of the pipeline's last stage if not given"
+            description="Colour space of the file: source (that of the input), srgb, p3, bt2020, adobe-rgb, or pq and "
+            "hlg (those of BT.2100, linear light is encoded); that of the pipeline's last stage if not given"
         ),
     ] = None
     intent: Annotated[
@@ -189,6 +229,28 @@ class OutputSpec:
     from_: Annotated[
         str | None,
         pydantic.Field(alias="from", description="Id of the stage whose result is written; the last one if not given"),
+    ] = None
+    hdr: Annotated[
+        str | None,
+        pydantic.Field(
+            description="ultrahdr: id of the stage whose result HDR displays show: linear light of a scene or display, "
+            "PQ or HLG"
+        ),
+    ] = None
+    sdr: Annotated[
+        str | None,
+        pydantic.Field(
+            description="ultrahdr: id of the stage whose result other displays show; the last one if not given"
+        ),
+    ] = None
+    headroom: Annotated[
+        float | None,
+        pydantic.Field(
+            gt=0,
+            le=5.6,
+            description="ultrahdr: stops above white that scene light reaches at most; "
+            f"{DEFAULT_HEADROOM_EV:g} if not given",
+        ),
     ] = None
 
     @pydantic.field_validator("bits", "compression")
@@ -216,6 +278,20 @@ class OutputSpec:
             )
         return name
 
+    @pydantic.model_validator(mode="after")
+    def _check_renditions(self) -> OutputSpec:
+        if self.format == "ultrahdr" and self.from_ is not None:
+            raise ValueError("ultrahdr takes its two pictures from the stages hdr and sdr name, not from 'from'")
+        given = [name for name in ("hdr", "sdr", "headroom") if getattr(self, name) is not None]
+        if self.format != "ultrahdr" and given:
+            raise ValueError(f"{given[0]} is for ultrahdr, not for {self.format}; take it out")
+        return self
+
+    @property
+    def tap(self) -> str | None:
+        """Id of the stage whose result is written, of ultrahdr the standard picture; ``None`` is the last one."""
+        return self.sdr if self.format == "ultrahdr" else self.from_
+
     @property
     def extension(self) -> str:
         """The usual extension of the format, with its dot."""
@@ -238,16 +314,23 @@ def refusal(format: str, bits: int | None, state: ImageState) -> str | None:
     if bits is not None and bits not in kind.bits:
         return f"{format} has {_either(kind.bits)} bits, not {bits}"
     if format == "dng":
-        if (state.layout, state.reference, state.transfer, state.primaries) == ("bayer", "sensor", "linear", "camera"):
-            return None
-        said = f"{state.layout} and {state.reference}-referred"
-        return f"dng holds Bayer mosaics as the sensor gave them, this is {said}; write exr"
+        axes = (state.layout, state.transfer, state.primaries)
+        if axes != ("bayer", "linear", "camera") or state.reference not in kind.references:
+            said = f"{state.layout} and {state.reference}-referred"
+            return f"dng holds Bayer mosaics of a sensor or a scene, this is {said}; write exr"
+        if (bits or kind.default_bits) not in kind.depths.get(state.reference, kind.bits):
+            return (
+                f"dng holds digital numbers of a sensor in 16 bits, not {bits}; add raw.black_level, or leave bits out"
+            )
+        return None
     if state.is_mosaic:
         return f"{format} holds pictures, this is a {state.layout} mosaic; add raw.demosaic"
     if state.reference == "sensor":
         return (
             f"{format} holds pictures, these are digital numbers of a sensor; add raw.black_level and what follows it"
         )
+    if format == "ultrahdr" and state.layout != "rgb":
+        return "ultrahdr holds RGB, this picture is gray; add color.to_rgb, or write jpeg"
     if state.primaries == "camera":
         return f"{format} holds colours of a known space, these are the camera's own; add color.camera_matrix"
     if state.reference not in kind.references:
@@ -256,11 +339,15 @@ def refusal(format: str, bits: int | None, state: ImageState) -> str | None:
             "add a tone-mapping stage (tone.filmic) and color.encode, or write exr"
         )
     if state.transfer not in kind.transfers:
-        if format == "exr":
-            return f"exr holds linear light, these values are {state.transfer}; add color.decode, or write png or tiff"
-        others = [
-            name for name, other in FORMATS.items() if state.transfer in other.transfers and name not in ("dng", format)
-        ]
+        if kind.transfers == ("linear",):
+            others: tuple[str, ...] = ("png", "tiff") if state.transfer not in _HDR else ("png", "avif")
+            cure = f"add color.decode, or write {_either(others)}"
+            return f"{format} holds linear light, these values are {state.transfer}; {cure}"
+        others = tuple(
+            name
+            for name, other in FORMATS.items()
+            if state.transfer in other.transfers and name not in ("dng", "ultrahdr", format)
+        )
         said = f"{format} holds {_either(kind.transfers)} values, these are {state.transfer}"
         cure = "set output: {color: srgb}" if state.transfer == "gamma" else "add color.encode"
         return f"{said}; {cure}, or write {_either(others)}"
@@ -281,19 +368,29 @@ def refusal(format: str, bits: int | None, state: ImageState) -> str | None:
 _BLOCKS: Mapping[str, str] = {"exif": "EXIF block", "xmp": "XMP packet", "iptc": "IPTC record"}
 
 
-def losses(spec: OutputSpec, has_alpha: bool, metadata: Metadata | None = None) -> tuple[str, ...]:
+GAIN_MAP_PX = 8192
+"""The longest side of pictures whose gain maps libultrahdr, and with it Android, applies."""
+
+
+def losses(spec: OutputSpec, has_alpha: bool, metadata: Metadata | None = None, longest_px: int = 0) -> tuple[str, ...]:
     """What of a frame an output leaves out, one line each.
 
-    ``has_alpha`` tells that the frame has transparency; ``metadata`` are what it carries beside its pixels.
+    ``has_alpha`` tells that the frame has transparency; ``metadata`` are what it carries beside its pixels;
+    ``longest_px`` is its longer side.
     """
     kind = FORMATS[spec.format]
     said = []
+    if spec.format == "ultrahdr" and longest_px > GAIN_MAP_PX:
+        said.append(
+            f"ultrahdr of more than {GAIN_MAP_PX} px a side is shown as a standard picture by many programs; "
+            "add geometry.resize, or write avif with color: pq"
+        )
     if has_alpha and not kind.alpha:
         said.append(f"{spec.format} holds no transparency, it is dropped and hidden colours show; write png to keep it")
     for name, block in _BLOCKS.items():
         size = len(getattr(metadata, name, b""))
         others = _either([other for other, can in FORMATS.items() if name in can.metadata and can.block_bytes > size])
-        if size and name not in kind.metadata and name != "exif":
+        if size and name not in kind.metadata and (spec.format, name) != ("exr", "exif"):  # kept as attributes
             said.append(f"{spec.format} holds no {block}, it is dropped; write {others} to keep it")
         elif size > kind.block_bytes and name != "xmp":
             lost = "the maker note is left out first" if name == "exif" else "it is dropped"

@@ -47,6 +47,8 @@ def write(frame: Frame, path: str | Path, spec: OutputSpec | None = None, *, sof
             known = ", ".join(extension for kind in FORMATS.values() for extension in kind.extensions)
             raise OutputError(f"{path}: no format has the extension '{path.suffix}'; known are {known}")
         spec = OutputSpec(format=found, bits=_own_bits(frame, found))
+    if spec.format == "ultrahdr":
+        raise OutputError(f"{path}: ultrahdr holds two renditions; write them by restorekit.io.write_ultrahdr")
     if message := refusal(spec.format, spec.bits, frame.state):
         raise OutputError(f"{path}: {message}")
     wanted = COLOR_SPACES.get(spec.color or "", (frame.state.primaries,))[0]
@@ -56,7 +58,9 @@ def write(frame: Frame, path: str | Path, spec: OutputSpec | None = None, *, sof
     if spec.format == "dng":
         from restorekit.io.dng.write import write_dng
 
-        write_dng(path, replace(frame, pixels=stored(frame.pixels, spec)), software=software)
+        if frame.state.reference == "sensor":
+            frame = replace(frame, pixels=stored(frame.pixels, spec))
+        write_dng(path, frame, bits=spec.depth, software=software)
         return path
     kind = FORMATS[spec.format]
     if max(frame.height, frame.width) > kind.largest_px:
@@ -107,17 +111,22 @@ def quantise(pixels: Tensor, bits: int) -> Tensor:
     return codes.nan_to_num_(0.0).to(kind)
 
 
+def digital_numbers(pixels: Tensor) -> Tensor:
+    """Float digital numbers of a sensor, rounded and clamped to 16 bits, NaN is 0."""
+    import torch
+
+    return pixels.round().clamp_(0, 65535).nan_to_num_(0.0).to(torch.uint16)
+
+
 def quantiser(spec: OutputSpec) -> Callable[[Tensor], Tensor]:
     """The function that turns float strips into what an output's format stores.
 
-    exr: half or single floats, half floats clamped to their range. tiff of 32 bits: the floats as they are. dng:
-    digital numbers, rounded and clamped to 16 bits. Others: integers as :func:`quantise` makes them.
+    exr: half or single floats, half floats clamped to their range. Others of 32 bits: the floats as they are, and
+    so for dng, whose writer rounds or scales them. Others: integers as :func:`quantise` makes them.
     """
     import torch
 
-    if spec.format == "dng":
-        return lambda pixels: pixels.round().clamp_(0, 65535).to(torch.uint16)
-    if spec.depth == 32:
+    if spec.depth == 32 or spec.format == "dng":
         return lambda pixels: pixels
     if spec.format == "exr":
         return lambda pixels: pixels.clamp(-HALF_MAX, HALF_MAX).to(torch.float16)
@@ -132,15 +141,15 @@ def stored(pixels: Tensor, spec: OutputSpec) -> Tensor:
 
     if pixels.dtype == _stored_type(spec):
         return pixels
-    convert = quantiser(spec)
     numbers = spec.format == "dng"
+    convert = digital_numbers if numbers else quantiser(spec)
     channels, height, width = pixels.shape
     whole: Tensor | None = None
     rows = max(16, STRIP_PIXELS // width)
     for top in range(0, height, rows):
         strip = convert(to_float(pixels[:, top : top + rows], digital_numbers=numbers))
         if whole is None:
-            interleaved = spec.format != "dng"
+            interleaved = not numbers
             shape = (height, width, channels) if interleaved else (channels, height, width)
             whole = torch.empty(shape, dtype=strip.dtype)
             whole = whole.permute(2, 0, 1) if interleaved else whole

@@ -102,6 +102,8 @@ class Packet:
         found = [node for node in self._properties() if any(unwanted(_name(part)) for part in _parts(node))]
         for node in found:
             self._take_out(node)
+        if found:
+            self._take_out_empty()
         return bool(found)
 
     def add(self, other: Packet) -> None:
@@ -134,6 +136,13 @@ class Packet:
             for child in root.childNodes:
                 if isinstance(child, minidom.Element):
                     yield child
+
+    def _take_out_empty(self) -> None:
+        """Take out descriptions that have no property left."""
+        full = [node.ownerElement if isinstance(node, minidom.Attr) else node.parentNode for node in self._properties()]
+        for description in list(self._descriptions()):
+            if not any(description is owner for owner in full):
+                self._take_out(description)
 
     def _properties(self) -> Iterator[minidom.Element | minidom.Attr]:
         """Simple properties may be attributes of a description, all may be elements in it."""

@@ -14,7 +14,7 @@ import torch
 
 from restorekit.color.primaries import CHROMATICITIES
 from restorekit.errors import InputError
-from restorekit.facts import Exposure, Metadata
+from restorekit.facts import Exposure, Facts, Metadata
 from restorekit.frame import Frame
 from restorekit.io import OutputSpec, read, write
 from restorekit.io.metadata import capture_time, exif_bytes, exif_fields, photo_tree
@@ -38,6 +38,47 @@ def test_single_floats_come_back_exactly(tmp_path: Path, compression: str) -> No
     back = read(tmp_path / "a.exr")
     assert back.state == SCENE
     assert torch.equal(back.pixels, frame.pixels)
+
+
+@pytest.mark.parametrize("compression", ["dwaa", "dwab"])
+def test_dwa_is_small_and_its_level_follows_the_quality(tmp_path: Path, compression: str) -> None:
+    y, x = np.mgrid[0:256, 0:256].astype(np.float32) / 256
+    noise = np.random.default_rng(3).normal(0, 0.02, (3, 256, 256)).astype(np.float32)
+    frame = Frame(torch.from_numpy(np.stack([x * 8, y, x + y]) + 0.5 + noise), SCENE)
+    sizes, errors = [], []
+    for quality in (100, 95, 60):
+        spec = OutputSpec(format="exr", compression=compression, quality=quality)
+        write(frame, tmp_path / "a.exr", spec)
+        with OpenEXR.File(str(tmp_path / "a.exr")) as file:
+            assert file.header()["dwaCompressionLevel"] == 9 * (100 - quality)
+        sizes.append((tmp_path / "a.exr").stat().st_size)
+        errors.append(float((read(tmp_path / "a.exr").pixels.float() - frame.pixels).abs().mean()))
+    write(frame, tmp_path / "a.exr", OutputSpec(format="exr"))
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert sizes[1] < (tmp_path / "a.exr").stat().st_size
+    assert errors[0] < errors[1] < errors[2] < 0.05
+
+
+def test_the_scale_of_scene_light_comes_back(tmp_path: Path) -> None:
+    merged = replace(Frame(light(), SCENE), facts=Facts(scale=2.5))
+    write(merged, tmp_path / "a.exr")
+    with OpenEXR.File(str(tmp_path / "a.exr")) as file:
+        assert file.header()["restorekitScale"] == 2.5
+        assert "whiteLuminance" not in file.header(), "1.0 is no luminance"
+    assert read(tmp_path / "a.exr").facts.scale == 2.5
+    write(replace(merged, state=replace(SCENE, reference="display")), tmp_path / "a.exr")
+    assert read(tmp_path / "a.exr").facts.scale == 1.0
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_nan_stays_and_infinity_where_floats_have_room(tmp_path: Path, bits: int) -> None:
+    pixels = light()
+    pixels[:, 0, 0], pixels[:, 0, 1] = float("nan"), float("inf")
+    write(Frame(pixels, SCENE), tmp_path / "a.exr", OutputSpec(format="exr", bits=bits))
+    back = read(tmp_path / "a.exr")
+    assert back.pixels[:, 0, 0].isnan().all()
+    assert back.pixels[0, 0, 1] == (65504 if bits == 16 else float("inf"))
+    assert "NaN" in back.notes[0]
 
 
 def test_half_floats_are_the_default_and_clamped_to_their_range(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def test_formats_are_told_by_extension() -> None:
     assert format_of_path("a.exr") == "exr"
     assert [format_of_path(f"a.{name}") for name in ("webp", "avif", "jxl")] == ["webp", "avif", "jxl"]
     assert format_of_path("a.gif") is None
-    extensions = [extension for kind in FORMATS.values() for extension in kind.extensions]
+    assert format_of_path("a.jpg") == "jpeg", "of one picture; Ultra HDR files hold two and are asked for by name"
+    extensions = [extension for name, kind in FORMATS.items() if name != "ultrahdr" for extension in kind.extensions]
     assert len(set(extensions)) == len(extensions)
 
 
@@ -42,6 +43,8 @@ def test_formats_are_told_by_extension() -> None:
         ("png", 16, SRGB.changed({"transfer": "pq", "primaries": "bt2020"})),
         ("tiff", 16, SRGB.changed({"transfer": "linear"})),
         ("exr", 16, SCENE),
+        ("hdr", None, SCENE),
+        ("ultrahdr", None, SRGB.changed({"primaries": "p3"})),
         ("exr", 32, ImageState("gray", "display", "linear", "bt709")),
         ("dng", None, MOSAIC),
         ("tiff", 32, SCENE),
@@ -75,6 +78,12 @@ def test_what_a_format_holds(name: str, bits: int | None, state: ImageState) -> 
         ("jxl", None, SRGB.changed({"primaries": "p3"}), "set output: {color: srgb}"),
         ("jxl", None, SRGB.changed({"transfer": "gamma", "primaries": "adobe-rgb"}), "set output: {color: srgb}"),
         ("jxl", 16, SRGB, "bits: 8"),
+        ("ultrahdr", None, SCENE, "tone-mapping"),
+        ("ultrahdr", None, SRGB.changed({"layout": "gray"}), "color.to_rgb"),
+        ("ultrahdr", None, SRGB.changed({"primaries": "bt2020"}), "color: srgb"),
+        ("hdr", None, SRGB, "color.decode"),
+        ("hdr", None, SRGB.changed({"transfer": "pq"}), "write png or avif"),
+        ("hdr", None, SCENE.changed({"primaries": "ap1"}), "color: srgb"),
         ("jxl", None, SRGB.changed({"primaries": "icc"}), "set output: {color: srgb}"),
         ("tiff", None, SCENE, "bits: 32"),
         ("tiff", 32, SRGB.changed({"transfer": "pq"}), "write png or avif"),
@@ -113,7 +122,7 @@ def test_transparency_that_is_lost_is_told(name: str) -> None:
     spec = OutputSpec(format=name)  # type: ignore[arg-type]
     assert losses(spec, False) == ()
     said = losses(spec, True)
-    assert [text.split()[0] for text in said] == ([name] if name in ("jpeg", "dng") else [])
+    assert [text.split()[0] for text in said] == ([name] if name in ("jpeg", "ultrahdr", "hdr", "dng") else [])
     assert all("write png" in text and "\n" not in text for text in said)
 
 
@@ -125,6 +134,19 @@ def test_metadata_that_is_lost_is_told_with_formats_that_keep_it(name: str) -> N
         said = losses(spec, False, Metadata(**{block: b"x"}))
         assert [word in text for text in said] == ([] if block in FORMATS[name].metadata else [True])
         assert all("write jpeg" in text and "\n" not in text for text in said)
+
+
+def test_exif_that_is_lost_is_told() -> None:
+    """EXR keeps what it can say by its own attributes."""
+    lost = [name for name in FORMATS if losses(OutputSpec(format=name), False, Metadata(exif=b"x"))]  # type: ignore[arg-type]
+    assert lost == ["hdr"]
+
+
+def test_gain_maps_that_many_programs_do_not_apply_are_told() -> None:
+    assert losses(OutputSpec(format="ultrahdr"), False, longest_px=8192) == ()
+    (said,) = losses(OutputSpec(format="ultrahdr"), False, longest_px=8193)
+    assert "8192 px" in said and "\n" not in said
+    assert losses(OutputSpec(), False, longest_px=9000) == ()
 
 
 def test_blocks_without_room_are_told() -> None:
