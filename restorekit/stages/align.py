@@ -13,10 +13,14 @@ import torch
 from restorekit.frame import Bracket, Frame
 from restorekit.planes import strip_rows, to_float
 from restorekit.stage import BracketStage, StageSpec, param, parameters
-from restorekit.stages.registration import Pose, View, composed, find_pose, scaled, view_of_codes
+from restorekit.stages.registration import Model, Pose, View, composed, find_pose, scaled, view_of_codes
 from restorekit.stages.reprojection import Window, common_window, reprojected
 
-ALIGNED = {"frames": ("bracket", "burst"), "layout": ("bayer", "rgb", "gray")}
+ALIGNED = {
+    "frames": ("bracket", "burst"),
+    "layout": ("bayer", "rgb", "gray"),
+    "reference": ("scene", "display"),
+}
 CLIP_MARGIN = 0.98
 """Share of the clip level from which on a linear value counts as clipped."""
 
@@ -54,7 +58,7 @@ class Homography(BracketStage):
     border: Annotated[Border, param("Keep what all frames show, or all of the reference frame")] = "crop"
 
     def combine(self, bracket: Bracket) -> Bracket:
-        poses = bracket_poses(bracket, lambda fixed, moving: find_pose(fixed, moving, model=self.model))
+        poses = bracket_poses(bracket, lambda fixed, moving: either_way(fixed, moving, self.model))
         return aligned(bracket, poses, self.border, self.spec.name)
 
 
@@ -85,6 +89,15 @@ class Mtb(BracketStage):
             return Pose(np.array([[1, 0, -dx], [0, 1, -dy], [0, 0, 1]], dtype=np.float64), "translation")
 
         return aligned(bracket, bracket_poses(bracket, shift), self.border, self.spec.name)
+
+
+def either_way(fixed: View, moving: View, model: Model) -> Pose:
+    """The pose of a view on another, or the inverse of the opposite one: matching starts from other places then."""
+    pose = find_pose(fixed, moving, model=model)
+    if pose.model != "none":
+        return pose
+    opposite = find_pose(moving, fixed, model=model)
+    return pose if opposite.model == "none" else replace(opposite, matrix=np.asarray(np.linalg.inv(opposite.matrix), dtype=np.float64))
 
 
 def bracket_poses(bracket: Bracket, find: Callable[[View, View], Pose]) -> list[Pose]:

@@ -14,9 +14,9 @@ from torch import Tensor
 from restorekit.facts import Matrix
 from restorekit.frame import Bracket, Frame
 from restorekit.stage import BracketStage, StageSpec, param, parameters
-from restorekit.stages.align import bracket_poses, measured_poses, view
+from restorekit.stages.align import ALIGNED, bracket_poses, either_way, measured_poses, view
 from restorekit.stages.bracket_blocks import CLIPPED, MOTION, OUTSIDE
-from restorekit.stages.registration import View, find_pose
+from restorekit.stages.registration import View
 from restorekit.stages.reprojection import MASK_MARGIN_PX
 
 FLOW_PX = 2048
@@ -47,13 +47,13 @@ class Flow(BracketStage):
         name="align.flow",
         source="Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016; forward-backward check: "
         "Sundaram, Brox & Keutzer, Dense Point Trajectories by GPU-accelerated Large Displacement Optical Flow, 2010",
-        accepts={"frames": ("bracket", "burst"), "layout": ("rgb", "gray")},
+        accepts={**ALIGNED, "layout": ("rgb", "gray")},
         adds=("alignment",),
     )
     occlusions: Annotated[bool, param("Leave out what is hidden in a frame, by the mask motion")] = True
 
     def combine(self, bracket: Bracket) -> Bracket:
-        poses = bracket_poses(bracket, find_pose)
+        poses = bracket_poses(bracket, lambda fixed, moving: either_way(fixed, moving, "homography"))
         reference = view(bracket.reference)
         frames = []
         for index, (frame, pose) in enumerate(zip(bracket, poses, strict=True)):

@@ -89,7 +89,7 @@ class Fusion(BracketStage):
             pixels=self.fuse(frames, index),
             state=self.emits(reference.state),
             masks={},
-            facts=Facts(),
+            facts=Facts(measured=reference.facts.measured),
             notes=tuple(dict.fromkeys(notes)),
         )
 

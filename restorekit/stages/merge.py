@@ -49,8 +49,8 @@ class Radiance(BracketStage):
     times a roll-off from 85 to 98 % of the clip level, channel by channel, 0 where the mask ``clipped`` says so and
     where the masks ``motion`` and ``outside`` leave it out, with blended edges. What is clipped in all frames is taken
     from the darkest; what is clipped in the reference, with something else in front of it in all darker frames, is
-    filled as bright as what is clipped around it. Both are marked in the mask ``clipped``. Mosaics are merged photosite
-    by photosite.
+    filled as bright as what is clipped around it. Both are marked in the mask ``clipped``. Nothing comes out darker
+    than the light at which a frame clips that is clipped there. Mosaics are merged photosite by photosite.
 
     The result has camera, metadata and exposure of the reference; ``facts.clip_level`` is where the darkest frame
     clips. Values that are no numbers get no weight, with a note.
@@ -91,7 +91,7 @@ class Radiance(BracketStage):
             into = slice(top, min(top + rows, height))
             strips = [shot.strip(into.start, into.stop) for shot in shots]
             clipped[:, into], hidden[:, into] = _without_trust(strips, len(frames) // 2)
-            merged = self._merged(strips)
+            merged = _at_least(self._merged(strips), strips)
             finite = merged.isfinite()
             if not bool(finite.all()):
                 damaged += int((~finite).sum())
@@ -120,7 +120,8 @@ class Radiance(BracketStage):
 @dataclass(frozen=True, eq=False)
 class _Strip:
     """Rows of a frame on the scale of the reference: light ``[C,h,W]`` and how far it counts (0..1); what it was
-    multiplied by, its noise and its clip level on the frame's own scale, to be broadcast; and what is admitted."""
+    multiplied by, its noise and its clip level on the frame's own scale, to be broadcast; what is admitted, and what
+    reaches the clip level."""
 
     light: Tensor
     trust: Tensor
@@ -128,6 +129,7 @@ class _Strip:
     noise: tuple[Tensor, Tensor]
     clip: Tensor
     admitted: Tensor | None
+    burnt: Tensor
 
     def variance(self, light: Tensor) -> Tensor:
         """The variance that light on the scale of the reference has in this frame."""
@@ -181,7 +183,8 @@ class _Shot:
         if bool(bad.any()):
             trust.masked_fill_(bad, 0.0)
             stored = stored.masked_fill(bad, 0.0)
-        return _Strip(stored * gain, trust, gain, (a, b), clip, admitted)
+        burnt = stored >= clip * last
+        return _Strip(stored * gain, trust, gain, (a, b), clip, admitted, burnt)
 
     def _spread(self, values: Tensor, top: int, bottom: int) -> Tensor:
         """Values by colour at the pixels of rows: ``[C,1,1]``, at the photosites of a mosaic ``[1,h,W]``."""
@@ -214,6 +217,16 @@ def _without_trust(strips: Sequence[_Strip], reference: int) -> tuple[Tensor, Te
                 hidden = left
         strips[reference].trust.masked_fill_(left, 1.0)
     return lost, hidden
+
+
+def _at_least(merged: Tensor, strips: Sequence[_Strip]) -> Tensor:
+    """Merged light, raised to what every frame says of it that is clipped there and admitted: leaves in the wind and
+    the like are too small to be found as motion."""
+    for strip in strips[1:]:
+        counts = strip.burnt if strip.admitted is None else strip.burnt & (strip.admitted >= 1.0)
+        if bool(counts.any()):
+            merged = torch.maximum(merged, strip.light.masked_fill(~counts, 0.0))
+    return merged
 
 
 def _average(strips: Sequence[_Strip], weights: Sequence[Tensor]) -> Tensor:

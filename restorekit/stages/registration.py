@@ -92,10 +92,11 @@ def find_pose(fixed: View, moving: View, *, model: Model = "homography", start: 
     """The pose of ``moving`` on ``fixed``, two views of one size, with a model of at most the freedom of ``model``.
 
     First poses come from phase correlation and ``start``, and where patches do not confirm these, from SIFT features:
-    the one under which the coarse views correlate best is refined on patches, at a quarter and at full size. A model is accepted when at least 16
-    patches (affine 10, translation 4) and 40 % of those that could be matched lie within 1 px of it (scenes with depth:
-    2 or 4 px), when these spread over the picture (standard deviation of 15 % of its sides, affine 10 %), and when it
-    neither folds nor shears by more than 30 %. Else the next simpler one is tried, at last ``none``, the identity.
+    the one under which the coarse views correlate best is refined on patches, at a quarter and at full size. A model is
+    accepted when at least 16 patches (affine 10, translation 4) and 40 % of those that could be matched lie within 1 px
+    of it (scenes with depth: 2 or 4 px), when these spread over the picture (standard deviation of 15 % of its sides,
+    affine 10 %), and when it neither folds nor shears by more than 30 %. Else the next simpler one is tried, at last
+    ``none``, the identity.
 
     Source: patches by Gauss-Newton (Baker & Matthews, Lucas-Kanade 20 Years On, IJCV 2004, with gain and offset); Lowe
     2004 (SIFT); Barath et al., MAGSAC++, CVPR 2020; iteratively reweighted least squares with Tukey's weights.

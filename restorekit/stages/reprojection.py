@@ -72,8 +72,8 @@ def reprojected(frame: Frame, pose: Matrix, window: Window) -> Frame:
 
     Pixels by bicubic interpolation (Keys 1981) in the type they have; what lies beyond the frame repeats its edge and
     is marked in the mask ``outside``. The mask ``clipped`` grows by what interpolation mixes. Mosaics are demosaiced
-    (Menon et al. 2007, on square roots) and resampled at the photosites of each colour. A pose of whole pixels (on mosaics:
-    even ones) only moves. ``facts.alignment`` is the way back.
+    (Menon et al. 2007, on square roots) and resampled at the photosites of each colour. A pose of whole pixels (on
+    mosaics: even ones) only moves. ``facts.alignment`` is the way back.
     """
     place = np.asarray(pose @ window.shift, dtype=np.float64)
     place /= place[2, 2]
