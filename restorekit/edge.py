@@ -46,7 +46,7 @@ def bridge(have: ImageState, want: ImageState, name: str) -> tuple[Step, ...]:
             {"layout": "rgb", "reference": want.reference, "transfer": "linear", "primaries": _linear_primaries(want)}
         )
     if state.reference == "display" and want.reference == "scene" and state.frames != "single":
-        stages.append(_response(state, name))
+        stages.append(_response(state, want, name))
         state = stages[-1].emits(state)
     if state.reference != want.reference:
         cure = (
@@ -110,13 +110,13 @@ class ToProfile(Stage):
         return frame.with_pixels(torch.from_numpy(numbers).permute(2, 0, 1))
 
 
-def _response(have: ImageState, name: str) -> Stage:
+def _response(have: ImageState, want: ImageState, name: str) -> Stage:
     """The stage that takes photographs of a bracket back to the light of the scene."""
     from restorekit.stages.response import Response
 
     if have.differences({**Response.spec.accepts, "frames": (have.frames,)}):
         raise InputError(f"{name}: is {have}, from which no scene light can be found; use RAW, EXR or sRGB files")
-    return Response()
+    return Response(to=_linear_primaries(want))  # type: ignore[arg-type]
 
 
 def _linear_primaries(want: ImageState) -> str:

@@ -9,11 +9,24 @@ from typing import Annotated, Literal
 import cv2
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from restorekit.frame import Bracket, Frame
 from restorekit.planes import strip_rows, to_float
 from restorekit.stage import BracketStage, StageSpec, param, parameters
-from restorekit.stages.registration import Model, Pose, View, composed, find_pose, scaled, view_of_codes
+from restorekit.stages.bracket_blocks import CLIPPED
+from restorekit.stages.registration import (
+    HIGHEST_CODE,
+    LOWEST_CODE,
+    Gray,
+    Model,
+    Pose,
+    View,
+    composed,
+    find_pose,
+    scaled,
+    view_of_codes,
+)
 from restorekit.stages.reprojection import Window, common_window, reprojected
 
 ALIGNED = {
@@ -26,6 +39,10 @@ CLIP_MARGIN = 0.98
 
 CODES_AT = 99.5
 """Percentile of a linear frame that gets the highest code of its view."""
+
+LEAST_BITMAP_PX, LEAST_BITMAP_SHARE, LEAST_BITMAP_AGREEMENT = 16, 0.02, 0.6
+"""Short side of pictures whose bitmaps are compared; share of the picture, and of what is not too close to the median,
+that has to agree: half does by chance."""
 
 Border = Literal["crop", "fill"]
 
@@ -82,13 +99,24 @@ class Mtb(BracketStage):
     def combine(self, bracket: Bracket) -> Bracket:
         step = 2 if bracket.state.is_mosaic else 1
         bits = max(1, int(np.ceil(np.log2(self.largest_shift / step))))
+        poses = bracket_poses(bracket, lambda fixed, moving: _by_bitmaps(fixed.gray, moving.gray, bits))
+        return aligned(bracket, poses, self.border, self.spec.name)
 
-        def shift(fixed: View, moving: View) -> Pose:
-            levels = min(bits, max(1, int(np.log2(max(min(fixed.gray.shape), 16) / 16))))
-            dx, dy = cv2.createAlignMTB(levels, 4, False).calculateShift(fixed.gray, moving.gray)
-            return Pose(np.array([[1, 0, -dx], [0, 1, -dy], [0, 0, 1]], dtype=np.float64), "translation")
 
-        return aligned(bracket, bracket_poses(bracket, shift), self.border, self.spec.name)
+def _by_bitmaps(fixed: Gray, moving: Gray, bits: int) -> Pose:
+    """The shift of whole pixels, of at most about ``bits`` bits; none where the bitmaps tell nothing."""
+    if min(fixed.shape) < LEAST_BITMAP_PX:
+        return Pose(np.eye(3))
+    levels = min(bits, max(1, int(np.log2(min(fixed.shape) / LEAST_BITMAP_PX))))
+    method = cv2.createAlignMTB(levels, 4, False)
+    dx, dy = method.calculateShift(fixed, moving)
+    bitmap, certain = method.computeBitmaps(fixed)
+    other, also = (method.shiftMat(plane, (dx, dy)) for plane in method.computeBitmaps(moving))
+    told = cv2.bitwise_and(certain, also)
+    agreeing = cv2.countNonZero(told) - cv2.countNonZero(cv2.bitwise_and(cv2.bitwise_xor(bitmap, other), told))
+    if agreeing <= max(LEAST_BITMAP_SHARE * told.size, LEAST_BITMAP_AGREEMENT * cv2.countNonZero(told)):
+        return Pose(np.eye(3))
+    return Pose(np.array([[1, 0, -dx], [0, 1, -dy], [0, 0, 1]], dtype=np.float64), "translation")
 
 
 def either_way(fixed: View, moving: View, model: Model) -> Pose:
@@ -97,11 +125,12 @@ def either_way(fixed: View, moving: View, model: Model) -> Pose:
     if pose.model != "none":
         return pose
     opposite = find_pose(moving, fixed, model=model)
-    return pose if opposite.model == "none" else replace(opposite, matrix=np.asarray(np.linalg.inv(opposite.matrix), dtype=np.float64))
+    inverse = np.asarray(np.linalg.inv(opposite.matrix), dtype=np.float64)
+    return replace(opposite, matrix=inverse / inverse[2, 2])
 
 
 def bracket_poses(bracket: Bracket, find: Callable[[View, View], Pose]) -> list[Pose]:
-    """The pose of every frame on the reference: found directly or, where that fails, through the neighbour."""
+    """The pose of every frame on the reference: found directly or, where that fails, through the nearest one."""
     frames, middle = bracket.frames, len(bracket) // 2
     poses = {middle: Pose(np.eye(3), "translation")}
     reference = view(frames[middle])
@@ -110,10 +139,12 @@ def bracket_poses(bracket: Bracket, find: Callable[[View, View], Pose]) -> list[
         for index in order:
             here = view(frames[index])
             pose = find(reference, here)
-            if pose.model == "none" and neighbour != middle and poses[neighbour].model != "none":
+            if pose.model == "none" and neighbour != middle:
                 step = find(nearer, here)
                 pose = step if step.model == "none" else composed(poses[neighbour], step)
-            poses[index], neighbour, nearer = pose, index, here
+            poses[index] = pose
+            if pose.model != "none":
+                neighbour, nearer = index, here
     cell = 2.0 if bracket.state.is_mosaic else 1.0
     return [replace(poses[index], matrix=scaled(poses[index].matrix, cell)) for index in range(len(frames))]
 
@@ -161,35 +192,41 @@ def view(frame: Frame) -> View:
     """What matching sees of a frame: 8-bit codes, of a mosaic those of its 2x2 cells."""
     pixels = frame.pixels
     if pixels.dtype == torch.uint8 and not frame.state.is_mosaic and frame.state.transfer != "linear":
-        return view_of_codes(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()).squeeze())
+        codes = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+        return view_of_codes(codes if codes.shape[2] > 1 else codes[:, :, 0])
     return _view_of_values(frame)
 
 
 def _view_of_values(frame: Frame) -> View:
     """The view of other than 8-bit encoded frames: square roots of light, stretched; strip by strip."""
-    mosaic = frame.state.is_mosaic
-    linear = frame.state.transfer == "linear"
+    mosaic, linear = frame.state.is_mosaic, frame.state.transfer == "linear"
     step = 2 if mosaic else 1
     height, width = frame.height // step, frame.width // step
-    values, usable = np.empty((height, width), np.float16), np.empty((height, width), np.uint8)
+    codes, usable = np.empty((height, width), np.uint8), np.empty((height, width), np.uint8)
     ceiling = CLIP_MARGIN * (min(frame.facts.clip_level) if frame.facts.clip_level else 1.0)
+    scale = HIGHEST_CODE / _brightest(frame)
+    marked = frame.masks.get(CLIPPED)
     rows = strip_rows(frame.width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        strip = to_float(
-            frame.pixels[:, top * step : bottom * step, : width * step],
-            digital_numbers=frame.state.reference == "sensor",
-        )
-        marked = frame.masks.get("clipped")
-        burnt = strip >= ceiling if marked is None else marked[:, top * step : bottom * step, : width * step]
+        part = slice(top * step, bottom * step), slice(0, width * step)
+        strip = to_float(frame.pixels[:, *part])
+        burnt = strip >= ceiling if marked is None else marked[:, *part]
         if mosaic:
-            strip = torch.nn.functional.avg_pool2d(strip[None], 2)[0]
-            burnt = burnt[:, 0::2, 0::2] | burnt[:, 1::2, 0::2] | burnt[:, 0::2, 1::2] | burnt[:, 1::2, 1::2]
-        mean = strip.nan_to_num(0.0, 0.0, 0.0).mean(0)
-        values[top:bottom] = (mean.clamp_(0, 1e4).sqrt_() if linear else mean).numpy()
+            strip = F.avg_pool2d(strip[None], 2)[0]
+            burnt = F.max_pool2d(burnt[None].float(), 2)[0] > 0
+        mean = strip.sum(0).mul_(scale / strip.shape[0])
+        if linear:
+            mean = mean.mul_(HIGHEST_CODE).clamp_min_(0.0).sqrt_()
+        codes[top:bottom] = mean.nan_to_num_(0.0, 255.0, 0.0).clamp_(0.0, 255.0).byte().numpy()
         usable[top:bottom] = np.where(burnt.all(0).numpy(), np.uint8(0), np.uint8(255))
-    step_px = max(1, min(height, width) // 512)
-    top_value = float(np.percentile(values[::step_px, ::step_px].astype(np.float32), CODES_AT))
-    codes = np.clip(values.astype(np.float32) * (245 / max(top_value, 1e-6)), 0, 255).astype(np.uint8)
-    usable[codes < 2] = 0
+    usable[codes < LOWEST_CODE] = 0
     return View(codes, usable)
+
+
+def _brightest(frame: Frame) -> float:
+    """The value that gets the highest code: nearly the largest of a sparse sample."""
+    step = max(1, min(frame.height, frame.width) // 512)
+    step += 1 - step % 2  # odd, so that all colours of a mosaic are met
+    sample = to_float(frame.pixels[:, ::step, ::step]).mean(0).nan_to_num_(0.0, 1.0, 0.0)
+    return max(float(np.percentile(sample.numpy(), CODES_AT)), 1e-6)

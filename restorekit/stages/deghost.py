@@ -156,7 +156,7 @@ def _looks(frames: Sequence[Frame]) -> list[_Look]:
 
 
 def _look(frame: Frame, means: Blocks) -> _Look:
-    values = means.values.numpy().astype(np.float32)
+    values = np.nan_to_num(means.values.numpy().astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     pixels = frame.height * frame.width / values[0].size
     noise = frame.facts.noise or (DEFAULT_NOISE,)
     model = np.asarray([noise[min(c, len(noise) - 1)] for c in range(len(values))], np.float32)[:, :, None, None]

@@ -40,8 +40,8 @@ class Exposures(BracketStage):
     The exposures are those given (``--ev``, ``exposures``, ``Exposure.ev_offset``), else those of EXIF (time, ISO,
     aperture; snapped to a third or half of a stop within 3 %), else they are measured, which is noted. They are then
     refined by the light of blocks that are well exposed in two neighbouring frames: the median ratio, which moving
-    things and noise do not sway. Pixels that contradict a file by more than half a stop win, with a note, if their
-    ratios agree among themselves. With ``equalize`` each channel gets its own ratio, so that differences of white
+    things and noise do not sway, if the ratios agree among themselves. Such pixels win even where they contradict a
+    file by more than half a stop, with a note. With ``equalize`` each channel gets its own ratio, so that differences of white
     balance and flicker between frames vanish.
 
     Gives ``facts.exposure_gain`` and ``exposure.ev_offset``. Frames of one exposure pass, with a note.
@@ -125,13 +125,15 @@ class Exposures(BracketStage):
                     "give them with --ev, or take a frame between them"
                 )
             return (nominal,) * (1 if darker.state.layout == "gray" else 3)
-        if nominal is not None and abs(measured.mean - nominal) > REFINED_EV:
+        if nominal is not None:
+            contradicts = abs(measured.mean - nominal) > REFINED_EV
             if measured.spread > TIGHT_EV:
-                notes.append(f"{pair}: the pixels tell no clear ratio; what the files say, {nominal:.2f} EV, is used")
+                if contradicts:
+                    notes.append(f"{pair}: the pixels tell no clear ratio; what the files say, {nominal:.2f} EV, is used")
                 return (nominal,) * len(measured.stops)
-            notes.append(
-                f"{pair}: the files say {nominal:+.2f} EV, the pixels {measured.mean:+.2f} EV; the pixels are believed"
-            )
+            if contradicts:
+                said, shown = f"{nominal:+.2f} EV", f"{measured.mean:+.2f} EV"
+                notes.append(f"{pair}: the files say {said}, the pixels {shown}; the pixels are believed")
         return measured.stops if self.equalize else (measured.mean,) * len(measured.stops)
 
 

@@ -17,7 +17,7 @@ from restorekit.stage import BracketStage, StageSpec, param, parameters
 from restorekit.stages.align import ALIGNED, bracket_poses, either_way, measured_poses, view
 from restorekit.stages.bracket_blocks import CLIPPED, MOTION, OUTSIDE
 from restorekit.stages.registration import View
-from restorekit.stages.reprojection import MASK_MARGIN_PX
+from restorekit.stages.reprojection import MASK_MARGIN_PX, way_back
 
 FLOW_PX = 2048
 """Long side of the pictures whose flow is computed; it is enlarged for larger ones."""
@@ -58,7 +58,7 @@ class Flow(BracketStage):
         frames = []
         for index, (frame, pose) in enumerate(zip(bracket, poses, strict=True)):
             if index == len(bracket) // 2:
-                facts = replace(frame.facts, alignment=np.eye(3))
+                facts = replace(frame.facts, alignment=way_back(frame, np.eye(3)))
                 frames.append(replace(frame, facts=facts))
                 continue
             field, hidden = _flow(reference, view(frame), pose.matrix)
@@ -142,11 +142,12 @@ def _moved(frame: Frame, pose: Matrix, field: Plane, hidden: NDArray[np.bool_] |
                 marks = where.sampled(plane.numpy().view(np.uint8) * np.uint8(255), cv2.INTER_LINEAR)
                 into[rows] = torch.from_numpy(marks > 0)
     if bool(outside.any()):
-        masks[OUTSIDE] = outside
+        masks[OUTSIDE] = outside | masks[OUTSIDE] if OUTSIDE in masks else outside
     if hidden is not None and hidden.any():
         whole = cv2.resize(hidden.astype(np.uint8) * np.uint8(255), (width, height), interpolation=cv2.INTER_LINEAR)
-        masks[MOTION] = torch.from_numpy(whole >= 128)[None]
-    facts = replace(frame.facts, alignment=pose)
+        moving = torch.from_numpy(whole >= 128)[None]
+        masks[MOTION] = moving | masks[MOTION] if MOTION in masks else moving
+    facts = replace(frame.facts, alignment=way_back(frame, pose))
     return replace(frame, pixels=pixels.permute(2, 0, 1), alpha=alpha, masks=masks, facts=facts)
 
 

@@ -11,6 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+REDUCED = 4
+"""What is filled in is computed at this part of the size."""
+
 Plane = NDArray[Any]
 
 
@@ -28,8 +31,18 @@ def filled_in(pixels: Tensor, hidden: Tensor, floor: Sequence[float], step: int 
                 if bool(where.any()):
                     values = part.numpy()
                     known = (values >= least) & ~where.numpy()
-                    around = _push_pull(np.where(known, values, 0).astype(np.float32), known.astype(np.float32))
+                    around = _around(values, known)
                     part[where] = torch.from_numpy(np.maximum(around, least))[where]
+
+
+def _around(values: Plane, known: NDArray[np.bool_]) -> Plane:
+    """Known values ``[H,W]`` and, between them, what is around; smooth, so that it is found at reduced size."""
+    height, width = values.shape
+    size = max(1, -(-width // REDUCED)), max(1, -(-height // REDUCED))
+    weights = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA).reshape(size[::-1])
+    light = cv2.resize(np.where(known, values, 0).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    smooth = _push_pull(light.reshape(size[::-1]), weights)
+    return np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width))
 
 
 def _push_pull(values: Plane, weights: Plane) -> Plane:

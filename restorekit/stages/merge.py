@@ -49,8 +49,9 @@ class Radiance(BracketStage):
     times a roll-off from 85 to 98 % of the clip level, channel by channel, 0 where the mask ``clipped`` says so and
     where the masks ``motion`` and ``outside`` leave it out, with blended edges. What is clipped in all frames is taken
     from the darkest; what is clipped in the reference, with something else in front of it in all darker frames, is
-    filled as bright as what is clipped around it. Both are marked in the mask ``clipped``. Nothing comes out darker
-    than the light at which a frame clips that is clipped there. Mosaics are merged photosite by photosite.
+    filled as bright as what is clipped around it. Both are marked in the mask ``clipped``. Nothing comes out darker,
+    by more than the roll-off, than the light at which a frame clips that is clipped there. Mosaics are merged photosite
+    by photosite.
 
     The result has camera, metadata and exposure of the reference; ``facts.clip_level`` is where the darkest frame
     clips. Values that are no numbers get no weight, with a note.
@@ -85,25 +86,25 @@ class Radiance(BracketStage):
         pixels = torch.empty((channels, height, width))
         clipped = torch.empty((channels, height, width), dtype=torch.bool)
         hidden = torch.empty((channels, height, width), dtype=torch.bool)
-        damaged = 0
-        rows = strip_rows(width)
+        damaged, nowhere = 0, 0
+        rows = max(2, strip_rows(width) // 2)  # several frames at once have to stay in the cache
         for top in range(0, height, rows):
             into = slice(top, min(top + rows, height))
             strips = [shot.strip(into.start, into.stop) for shot in shots]
             clipped[:, into], hidden[:, into] = _without_trust(strips, len(frames) // 2)
-            merged = _at_least(self._merged(strips), strips)
-            finite = merged.isfinite()
-            if not bool(finite.all()):
-                damaged += int((~finite).sum())
-                merged.nan_to_num_(0.0, 0.0, 0.0)
-            pixels[:, into] = merged
+            pixels[:, into] = _at_least(self._merged(strips), strips)
+            broken = [strip.broken for strip in strips if strip.broken is not None]
+            damaged += sum(int(values.sum()) for values in broken)
+            if len(broken) == len(strips):
+                nowhere += int(torch.stack(broken).all(0).sum())
         if bool(hidden.any()):
             filled_in(pixels, hidden, shots[len(frames) // 2].clip_level, 2 if reference.state.is_mosaic else 1)
         facts = replace(reference.facts, clip_level=shots[0].clip_level, exposure_gain=None)
         notes = tuple(dict.fromkeys(note for frame in frames for note in frame.notes))
         result = replace(reference, pixels=pixels, masks={CLIPPED: clipped}, facts=facts, notes=notes)
         if damaged:
-            result = result.with_note(f"{self.spec.name}: {damaged} values are numbers in no frame, they are set to 0")
+            black = f", {nowhere} are one in no frame and become black" if nowhere else ""
+            result = result.with_note(f"{self.spec.name}: {damaged} values are no numbers and left out{black}")
         return result
 
     def _merged(self, strips: Sequence[_Strip]) -> Tensor:
@@ -120,8 +121,8 @@ class Radiance(BracketStage):
 @dataclass(frozen=True, eq=False)
 class _Strip:
     """Rows of a frame on the scale of the reference: light ``[C,h,W]`` and how far it counts (0..1); what it was
-    multiplied by, its noise and its clip level on the frame's own scale, to be broadcast; what is admitted, and what
-    reaches the clip level."""
+    multiplied by, its noise and its clip level on the frame's own scale, to be broadcast; what is admitted, what
+    reaches the clip level, and what is no number."""
 
     light: Tensor
     trust: Tensor
@@ -130,6 +131,7 @@ class _Strip:
     clip: Tensor
     admitted: Tensor | None
     burnt: Tensor
+    broken: Tensor | None
 
     def variance(self, light: Tensor) -> Tensor:
         """The variance that light on the scale of the reference has in this frame."""
@@ -171,7 +173,8 @@ class _Shot:
         gain, a, b, clip = (self._spread(values, top, bottom) for values in (self.gain, *self.noise, self.clip))
         first, last = ROLL_OFF
         trust = (stored / clip).sub_(last).div_(first - last).clamp_(0.0, 1.0)
-        trust = trust.square() * (3 - 2 * trust)
+        burnt = trust <= 0
+        trust = trust.square().mul_(trust.mul_(-2).add_(3))
         marked = self.frame.masks.get(CLIPPED)
         if marked is not None:
             trust.masked_fill_(marked[:, top:bottom], 0.0)
@@ -179,12 +182,13 @@ class _Shot:
         if self.admitted is not None:
             admitted = torch.from_numpy(self.admitted[None, top:bottom]).float().mul_(1 / 255).pow_(BLEND)
             trust *= admitted
-        bad = ~stored.isfinite()
-        if bool(bad.any()):
-            trust.masked_fill_(bad, 0.0)
-            stored = stored.masked_fill(bad, 0.0)
-        burnt = stored >= clip * last
-        return _Strip(stored * gain, trust, gain, (a, b), clip, admitted, burnt)
+        broken = None
+        if not bool(stored.sum().isfinite()):  # one pass where all is well
+            broken = ~stored.isfinite()
+            burnt &= ~broken
+            trust.masked_fill_(broken, 0.0)
+            stored = stored.masked_fill(broken, 0.0)
+        return _Strip(stored * gain, trust, gain, (a, b), clip, admitted, burnt, broken)
 
     def _spread(self, values: Tensor, top: int, bottom: int) -> Tensor:
         """Values by colour at the pixels of rows: ``[C,1,1]``, at the photosites of a mosaic ``[1,h,W]``."""
@@ -220,12 +224,12 @@ def _without_trust(strips: Sequence[_Strip], reference: int) -> tuple[Tensor, Te
 
 
 def _at_least(merged: Tensor, strips: Sequence[_Strip]) -> Tensor:
-    """Merged light, raised to what every frame says of it that is clipped there and admitted: leaves in the wind and
-    the like are too small to be found as motion."""
+    """Merged light, raised to what every frame says of it that is clipped there and admitted, where it is darker by
+    more than the roll-off: leaves in the wind and the like are too small to be found as motion."""
     for strip in strips[1:]:
         counts = strip.burnt if strip.admitted is None else strip.burnt & (strip.admitted >= 1.0)
         if bool(counts.any()):
-            merged = torch.maximum(merged, strip.light.masked_fill(~counts, 0.0))
+            merged = torch.where(counts & (merged < ROLL_OFF[0] * strip.light), strip.light, merged)
     return merged
 
 

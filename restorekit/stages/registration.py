@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from typing import Literal
 
@@ -28,7 +29,9 @@ COARSE_PX = 1024
 GRID = (12, 16)
 """Rows and columns of cells, each of which gives at most one patch."""
 
-PATCH_PX, SMOOTHING_PX, ITERATIONS = 80, 1.0, 8
+PATCH_PX, LEAST_PATCH_PX, SMOOTHING_PX, ITERATIONS = 80, 16, 1.0, 8
+"""Patches of small pictures are a quarter of their shorter side, so that they tell apart what turns."""
+
 LEAST_CORRELATION, LEAST_USABLE = 0.6, 0.35
 INLIER_PX, PARALLAX = 1.0, 0.002
 """A patch agrees with a model within this distance. Scenes with depth get twice and four times it, as long as that is
@@ -45,6 +48,9 @@ LOWEST_CODE, HIGHEST_CODE = 2, 250
 """Codes of well exposed pixels; brighter ones may be clipped in all channels."""
 
 LARGEST_SHEAR = 0.3
+ROUNDS, SETTLED_PX = 4, 0.25
+"""Patches only shift, so that a turn is found bit by bit: in so many rounds, or until one moves no corner farther."""
+
 STILL_PX = 0.1
 """A pose that moves no corner farther is taken for a tripod's: nothing is resampled."""
 
@@ -84,19 +90,18 @@ class Pose:
 
     def is_still(self, height: int, width: int) -> bool:
         """Whether the pose moves no corner by more than the precision of matching."""
-        ends = corners(height, width)
-        return bool(np.abs(projected(self.matrix, ends) - ends).max() <= STILL_PX)
+        return _apart(self.matrix, np.eye(3), height, width) <= STILL_PX
 
 
 def find_pose(fixed: View, moving: View, *, model: Model = "homography", start: Matrix | None = None) -> Pose:
     """The pose of ``moving`` on ``fixed``, two views of one size, with a model of at most the freedom of ``model``.
 
     First poses come from phase correlation and ``start``, and where patches do not confirm these, from SIFT features:
-    the one under which the coarse views correlate best is refined on patches, at a quarter and at full size. A model is
-    accepted when at least 16 patches (affine 10, translation 4) and 40 % of those that could be matched lie within 1 px
-    of it (scenes with depth: 2 or 4 px), when these spread over the picture (standard deviation of 15 % of its sides,
-    affine 10 %), and when it neither folds nor shears by more than 30 %. Else the next simpler one is tried, at last
-    ``none``, the identity.
+    the one under which the coarse views correlate best. The better supported one is refined on patches, at a quarter
+    and at full size, there until it settles. A model is accepted when at least 16 patches (affine 10, translation 4)
+    and 40 % of those that could be matched lie within 1 px of it (scenes with depth: 2 or 4 px), when these spread over
+    the picture (standard deviation of 15 % of its sides, affine 10 %), and when it neither folds nor shears by more
+    than 30 %. Else the next simpler one is tried, at last ``none``, the identity.
 
     Source: patches by Gauss-Newton (Baker & Matthews, Lucas-Kanade 20 Years On, IJCV 2004, with gain and offset); Lowe
     2004 (SIFT); Barath et al., MAGSAC++, CVPR 2020; iteratively reweighted least squares with Tukey's weights.
@@ -105,24 +110,28 @@ def find_pose(fixed: View, moving: View, *, model: Model = "homography", start: 
     while max(fixed.gray.shape) / factor > COARSE_PX:
         factor *= 2
     coarse_fixed, coarse_moving = fixed.reduced(factor), moving.reduced(factor)
-    coarse = Pose(np.eye(3))
+    pose, points = Pose(np.eye(3)), np.empty((0, 2))
     for guess in _guesses(coarse_fixed, coarse_moving, None if start is None else scaled(start, 1 / factor), model):
-        points = _good_places(coarse_fixed, coarse_moving, guess)
-        coarse = _refined(coarse_fixed, coarse_moving, guess, points, model)
-        if coarse.model == model and coarse.inliers >= SURE * coarse.patches:
+        places = _good_places(coarse_fixed, coarse_moving, guess)
+        found = _refined(coarse_fixed, coarse_moving, guess, places, model)
+        if found.inliers >= pose.inliers:
+            pose, points = found, places
+        if found.model == model and found.inliers >= SURE * found.patches:
             break
-    pose = coarse
-    for scale in sorted({min(4, factor), 1} - {factor}, reverse=True):
+    for scale in (*sorted({min(4, factor), 1}, reverse=True), *(1,) * (ROUNDS - 1)):
         if pose.model == "none":
             break
         points, matrix = (points + 0.5) * (factor / scale) - 0.5, scaled(pose.matrix, factor / scale)
         pose, factor = _refined(fixed.reduced(scale), moving.reduced(scale), matrix, points, model), scale
+        if scale == 1 and _apart(pose.matrix, matrix, *fixed.gray.shape) <= SETTLED_PX:
+            break
     return pose
 
 
 def _refined(fixed: View, moving: View, matrix: Matrix, points: Points, model: Model) -> Pose:
     """A pose after patches around points were matched under it."""
-    return _fitted(_matched(fixed, moving, matrix, points), *fixed.gray.shape, model)
+    height, width = fixed.gray.shape
+    return _fitted(_matched(fixed, moving, matrix, points), height, width, model)
 
 
 def view_of_codes(codes: NDArray[np.uint8]) -> View:
@@ -140,6 +149,12 @@ def projected(matrix: Matrix, points: Points) -> Points:
 
 def corners(height: int, width: int) -> Points:
     return np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], dtype=np.float64)
+
+
+def _apart(one: Matrix, other: Matrix, height: int, width: int) -> float:
+    """How far apart two poses bring a corner, in px along an axis."""
+    ends = corners(height, width)
+    return float(np.abs(projected(one, ends) - projected(other, ends)).max())
 
 
 def scaled(matrix: Matrix, scale: float) -> Matrix:
@@ -274,18 +289,22 @@ def _matched(fixed: View, moving: View, matrix: Matrix, points: Points) -> _Matc
     )
 
 
-_WINDOW = np.outer(np.hanning(PATCH_PX + 2)[1:-1], np.hanning(PATCH_PX + 2)[1:-1]).astype(np.float32)
+@cache
+def _window(side: int) -> NDArray[np.float32]:
+    """The weight of a patch's pixels, ``[side,side]``."""
+    slope = np.hanning(side + 2)[1:-1]
+    return np.outer(slope, slope).astype(np.float32)
 
 
 def _match(fixed: View, moving: View, matrix: Matrix, point: Points) -> tuple[Points, float] | None:
     """Where the patch around a place lies in the moving picture, and how precisely, in 1/px^2."""
     height, width = fixed.gray.shape
-    side = min(PATCH_PX, height, width)
+    side = min(PATCH_PX, max(min(height, width) // 4, LEAST_PATCH_PX), height, width)
     left, top = (int(v) for v in np.clip(np.rint(point) - side // 2, 0, (width - side, height - side)))
     here = (slice(top, top + side), slice(left, left + side))
     template = cv2.GaussianBlur(fixed.gray[here].astype(np.float32), (0, 0), SMOOTHING_PX)
     valid = cv2.erode(fixed.usable[here], np.ones((3, 3), np.uint8))
-    window = _WINDOW if side == PATCH_PX else np.ones((side, side), np.float32)
+    window = _window(side)
     corner = projected(matrix, np.array([[left, top], [left + side, top + side]], dtype=np.float64))
     low = np.floor(corner.min(0)).astype(int) - 12
     high = np.ceil(corner.max(0)).astype(int) + 12
@@ -298,7 +317,8 @@ def _match(fixed: View, moving: View, matrix: Matrix, point: Points) -> tuple[Po
     area = (slice(y0, y1), slice(x0, x1))
     source = cv2.GaussianBlur(moving.gray[area].astype(np.float32), (0, 0), SMOOTHING_PX)
     usable = cv2.erode(moving.usable[area], np.ones((3, 3), np.uint8))
-    whole = bool((usable == 255).all() and (valid == 255).all())
+    inside = bool((low >= 0).all() and (high <= (width, height)).all())
+    whole = inside and bool((usable == 255).all() and (valid == 255).all())
     to_area = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1]], dtype=np.float64) @ matrix
     shift = np.zeros(2)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

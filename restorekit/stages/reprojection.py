@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from restorekit.stages.demosaic import Domain, demosaic, noise_offset
 from restorekit.stages.mosaic import cfa_at, red_parity
 from restorekit.stages.registration import corners, projected
 
-STRIP_ROWS = 512
+STRIP_ROWS = 256
 MARGIN_ROWS = 12
 """Rows beside a strip of a mosaic that its demosaicing and interpolation look at."""
 
@@ -94,9 +94,15 @@ def reprojected(frame: Frame, pose: Matrix, window: Window) -> Frame:
         moved = replace(frame, pixels=pixels, alpha=alpha, masks=masks)
     masks = dict(moved.masks)
     if outside is not None:
-        masks[OUTSIDE] = outside
-    facts = replace(frame.facts, alignment=place)
+        masks[OUTSIDE] = outside | masks[OUTSIDE] if OUTSIDE in masks else outside
+    facts = replace(frame.facts, alignment=way_back(frame, place))
     return replace(moved, masks=masks, facts=facts, metadata=cropped_metadata(frame, window))
+
+
+def way_back(frame: Frame, place: Matrix) -> Matrix:
+    """``facts.alignment`` after a frame, which may be aligned already, was resampled by ``place``."""
+    matrix = place if frame.facts.alignment is None else frame.facts.alignment @ place
+    return np.asarray(matrix / matrix[2, 2], dtype=np.float64)
 
 
 def cropped_metadata(frame: Frame, window: Window) -> Metadata:
@@ -162,10 +168,24 @@ def _planes(pixels: Tensor, place: Matrix, size: tuple[int, int]) -> Tensor:
         warped = _warp(interleaved.numpy(), place, size, cv2.INTER_CUBIC)
         return torch.from_numpy(warped.reshape(*size, -1)).permute(2, 0, 1)
     result = torch.empty((pixels.shape[0], *size), dtype=pixels.dtype)
-    for plane, into in zip(pixels, result, strict=True):
-        source = plane.float() if plane.dtype == torch.float16 else plane
-        into.copy_(torch.from_numpy(_warp(source.contiguous().numpy(), place, size, cv2.INTER_CUBIC)))
+    for top, bottom, rows, here in _bands(place, size, pixels.shape[1]):
+        for plane, into in zip(pixels[:, rows], result, strict=True):
+            source = plane.float() if plane.dtype == torch.float16 else plane
+            warped = _warp(source.contiguous().numpy(), here, (bottom - top, size[1]), cv2.INTER_CUBIC)
+            into[top:bottom] = torch.from_numpy(warped)
     return result
+
+
+def _bands(place: Matrix, size: tuple[int, int], height: int) -> Iterator[tuple[int, int, slice, Matrix]]:
+    """Bands ``top..bottom`` of a result, the rows of the source that they need, and the pose between the two."""
+    for top in range(0, size[0], STRIP_ROWS):
+        bottom = min(top + STRIP_ROWS, size[0])
+        ends = np.array([[x, y] for x in (0, size[1] - 1) for y in (top, bottom - 1)], dtype=np.float64)
+        rows = projected(place, ends)[:, 1]
+        first = int(np.clip(np.floor(rows.min()) - MARGIN_ROWS, 0, max(height - 2, 0))) // 2 * 2
+        last = int(np.clip(np.ceil(rows.max()) + MARGIN_ROWS, min(first + 2, height), height))
+        moved = np.array([[1, 0, 0], [0, 1, -first], [0, 0, 1]]) @ place @ np.array([[1, 0, 0], [0, 1, top], [0, 0, 1]])
+        yield top, bottom, slice(first, last), np.asarray(moved, dtype=np.float64)
 
 
 def _mask(mask: Tensor, place: Matrix, size: tuple[int, int], margin: int) -> Tensor:
@@ -190,15 +210,9 @@ def _mosaic(frame: Frame, place: Matrix, size: tuple[int, int]) -> Tensor:
     domain = Domain((1 / light[0], 1 / light[1], 1 / light[2]), noise_offset(frame))
     height, width = size
     result = torch.empty((1, height, width), dtype=frame.pixels.dtype)
-    for top in range(0, height, STRIP_ROWS):
-        bottom = min(top + STRIP_ROWS, height)
-        corner = np.array([[0, top], [width - 1, top], [0, bottom - 1], [width - 1, bottom - 1]], dtype=np.float64)
-        rows = projected(place, corner)[:, 1]
-        first = int(np.clip(np.floor(rows.min()) - MARGIN_ROWS, 0, frame.height - 2)) // 2 * 2
-        last = int(np.clip(np.ceil(rows.max()) + MARGIN_ROWS, first + 2, frame.height))
-        mosaic = to_float(frame.pixels[0, first:last], digital_numbers=True)
+    for top, bottom, rows, here in _bands(place, size, frame.height):
+        mosaic = to_float(frame.pixels[0, rows], digital_numbers=True)
         rgb = demosaic(mosaic, red, "menon", domain)
-        here = np.array([[1, 0, 0], [0, 1, -first], [0, 0, 1]]) @ place @ np.array([[1, 0, 0], [0, 1, top], [0, 0, 1]])
         for channel, plane in enumerate(rgb):
             warped = _warp(plane.contiguous().numpy(), here, (bottom - top, width), cv2.INTER_CUBIC)
             for row, colors in enumerate(cell):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,10 +16,13 @@ from torch import Tensor
 
 from restorekit.color.transfer import decode
 from restorekit.frame import Bracket, Frame
+from restorekit.io.write import HALF_MAX
 from restorekit.planes import strip_rows, to_float
 from restorekit.stage import BracketStage, StageSpec, param, parameters
+from restorekit.stages.bracket_blocks import CLIPPED
+from restorekit.stages.color import Convert
 from restorekit.stages.exposures import nominal_stops
-from restorekit.state import Transfer
+from restorekit.state import ImageState, Primaries, Transfer
 
 CODES = 256
 CLIPPED_FROM = 0.985
@@ -30,6 +34,9 @@ LOWEST, HIGHEST = 8, 248
 QUANTILES = 256
 AGREES_EV = 0.2
 """The curve of the file's colour space is kept while the exposures it implies are this near to those known."""
+
+SHAPE_EV, SAME_CONTRAST = 0.06, 1.15
+"""Frames have the shape of a curve up to so much, and pairs of frames the same contrast up to this ratio."""
 
 SMOOTHNESS, ANCHOR, ROUNDS = 30.0, 100.0, 8
 """Weights of smoothness and of the middle code in the least squares, and how often it is reweighted."""
@@ -47,12 +54,14 @@ class Response(BracketStage):
 
     A photograph is taken for what its colour space says, sRGB mostly. Cameras add contrast to that; where the frames
     contradict the colour space by more than 0.2 EV, the curve is recovered from how the brightness of one frame maps
-    to that of the next: from their histograms, so that frames from the hand need not be aligned. Where exposures are
-    unknown only its shape shows, not its contrast, which is then left as near to the colour space as can be. One curve
-    serves all channels, so that grays stay gray. ``curve: srgb`` never looks for another one, ``recover`` always does.
+    to that of the next: from their histograms, so that frames from the hand need not be aligned. Frames that have the
+    shape of the colour space, but whose exposures would need another contrast for each pair of them, follow it: their
+    files tell wrong exposures. Where exposures are unknown only the shape of a curve shows, not its contrast, which is
+    then left as near to the colour space as can be. One curve serves all channels, so that grays stay gray.
+    ``curve: srgb`` never looks for another one, ``recover`` always does.
 
-    Gives scene-referred linear half floats, 1.0 = the largest code, the mask ``clipped`` (codes from 98.5 % on), clip
-    levels and the noise of an 8-bit JPEG. ``facts.measured`` tells whether a curve was recovered.
+    Gives scene-referred linear half floats in the primaries ``to``, 1.0 = the largest code, the mask ``clipped`` (codes
+    from 98.5 % on; of any channel where primaries change), clip levels and the noise of an 8-bit JPEG.
     """
 
     spec = StageSpec(
@@ -70,6 +79,13 @@ class Response(BracketStage):
     curve: Annotated[
         Literal["auto", "srgb", "recover"], param("The curve of the file's colour space, or one found in the frames")
     ] = "auto"
+    to: Annotated[
+        Literal["own", "bt709", "p3", "bt2020", "adobe-rgb", "prophoto", "ap1"], param("Primaries of the result")
+    ] = "own"
+
+    def emits(self, state: ImageState) -> ImageState:
+        changed = self.to != "own" and state.layout == "rgb"
+        return super().emits(state).changed({"primaries": self.to} if changed else {})
 
     def combine(self, bracket: Bracket) -> Bracket:
         transfer = bracket.state.transfer
@@ -78,7 +94,7 @@ class Response(BracketStage):
         pairs = [] if self.curve == "srgb" else _pairs(bracket.frames, stops)
         curve, notes = own, []
         off = _contradiction(own, pairs)
-        if pairs and (self.curve == "recover" or off > AGREES_EV):
+        if pairs and (self.curve == "recover" or (off > AGREES_EV and not _tells_wrong_exposures(own, pairs))):
             curve = _recovered(own, pairs)
             guess = "; its contrast is a guess, since exposures are unknown" if stops is None else ""
             notes.append(
@@ -87,7 +103,8 @@ class Response(BracketStage):
             )
         elif self.curve == "recover":
             notes.append("the frames do not differ enough to recover the camera's curve; that of their files is used")
-        frames = [_linear(frame, curve, recovered=curve is not own) for frame in bracket]
+        target = self.emits(bracket.state).primaries
+        frames = [_linear(frame, curve, target, recovered=curve is not own) for frame in bracket]
         middle = len(frames) // 2
         for note in notes:
             frames[middle] = frames[middle].with_note(f"{self.spec.name}: {note}")
@@ -145,6 +162,15 @@ def _contradiction(curve: Curve, pairs: Sequence[Pair]) -> float:
     return float(np.median(np.abs(np.concatenate([pair.error(logs) for pair in pairs])))) if pairs else 0.0
 
 
+def _tells_wrong_exposures(own: Curve, pairs: Sequence[Pair]) -> bool:
+    """Whether all pairs have the shape of a curve, and only their stops, each by another factor, contradict it."""
+    if _contradiction(own, [replace(pair, stops=None) for pair in pairs]) > SHAPE_EV:
+        return False
+    logs = np.log2(np.maximum(own, 1e-6))
+    factors = [1 + float(np.median(pair.error(logs))) / pair.stops for pair in pairs if pair.stops]
+    return len(factors) == 1 or max(factors) > SAME_CONTRAST * min(factors)
+
+
 def _recovered(own: Curve, pairs: Sequence[Pair]) -> Curve:
     """The curve whose logarithm differs by the known stops at codes of equal rank, else as near as can be to ``own``.
 
@@ -179,32 +205,46 @@ def _weights(codes: Curve) -> Curve:
     return rows
 
 
-def _linear(frame: Frame, curve: Curve, *, recovered: bool) -> Frame:
-    """A frame as light in half floats, with what is known of such light."""
+def _linear(frame: Frame, curve: Curve, target: Primaries, *, recovered: bool) -> Frame:
+    """A frame as light in half floats of the target primaries, with what is known of such light."""
     channels, height, width = frame.pixels.shape
+    mixes = target != frame.state.primaries
     light = torch.empty((channels, height, width), dtype=torch.float16)
-    clipped = torch.empty((channels, height, width), dtype=torch.bool)
-    table = torch.from_numpy(curve.astype(np.float32))
+    clipped = torch.empty((1 if mixes else channels, height, width), dtype=torch.bool)
+    table = curve.astype(np.float32)
+    facts = replace(frame.facts, clip_level=(1.0,) * channels, noise=(_noise(curve),) * channels, scale=1.0)
+    start = replace(frame, state=frame.state.changed({"reference": "scene", "transfer": "linear"}), facts=facts)
     rows = strip_rows(width)
     for top in range(0, height, rows):
         strip = frame.pixels[:, top : top + rows]
         into = slice(top, top + strip.shape[1])
-        codes = to_float(strip)
-        light[:, into] = _at_codes(strip, codes, table, frame.state.transfer if not recovered else None)
-        torch.ge(codes, CLIPPED_FROM, out=clipped[:, into])
-    noise = (_noise(curve),) * channels
-    facts = replace(frame.facts, clip_level=(1.0,) * channels, noise=noise, scale=1.0)
-    return replace(frame, pixels=light, masks={**frame.masks, "clipped": clipped}, facts=facts)
+        burnt = strip >= (CLIPPED_FROM if strip.dtype.is_floating_point else _code(CLIPPED_FROM, strip.dtype))
+        clipped[:, into] = burnt.any(0) if mixes else burnt
+        linear = start.with_pixels(_at_codes(strip, table, frame.state.transfer if not recovered else None))
+        if mixes:
+            linear = Convert(to=target).apply(linear)  # type: ignore[arg-type]
+            facts = linear.facts
+        light[:, into] = linear.pixels.clamp(-HALF_MAX, HALF_MAX)
+    return replace(frame, pixels=light, masks={**frame.masks, CLIPPED: clipped}, facts=facts)
 
 
-def _at_codes(stored: Tensor, codes: Tensor, table: Tensor, transfer: Transfer | None) -> Tensor:
+def _code(share: float, kind: torch.dtype) -> int:
+    """The least code that is at least a share of the largest one of an integer type."""
+    return math.ceil(share * torch.iinfo(kind).max)
+
+
+def _at_codes(stored: Tensor, table: NDArray[np.float32], transfer: Transfer | None) -> Tensor:
+    """Light ``[C,h,W]`` of stored codes by a table, or by a transfer function."""
     if stored.dtype == torch.uint8:
-        return table[stored.int()]
+        numbers = np.ascontiguousarray(stored.permute(1, 2, 0).numpy())
+        return torch.from_numpy(cv2.LUT(numbers, table).reshape(numbers.shape)).permute(2, 0, 1).contiguous()
+    codes = to_float(stored)
     if transfer is not None:
         return decode(codes, transfer)
     position = codes.nan_to_num(0.0, 1.0, 0.0).clamp(0, 1).mul_(CODES - 1)
     below = position.to(torch.int32).clamp_max_(CODES - 2)
-    return torch.lerp(table[below], table[below + 1], position.sub_(below))
+    light = torch.from_numpy(table)
+    return torch.lerp(light[below], light[below + 1], position.sub_(below))
 
 
 def _noise(curve: Curve) -> tuple[float, float]:
