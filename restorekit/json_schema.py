@@ -74,6 +74,7 @@ def json_schema() -> dict[str, Any]:
                     "frames": {"enum": list(AXES["frames"])},
                     "group": grouping,
                     "headerless": pydantic.TypeAdapter(Headerless).json_schema(),
+                    "exposures": {"type": "array", "items": {"type": "number"}, "minItems": 2},
                 },
             },
             "stages": {"type": "array", "items": {"anyOf": choices}},

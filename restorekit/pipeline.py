@@ -28,11 +28,15 @@ from restorekit.state import ImageState
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a pipeline starts from: a state, and how files become frames and brackets."""
+    """What a pipeline starts from: a state, and how files become frames and brackets.
+
+    ``exposures`` are those of the frames of every bracket, in stops, in the order of the files, where these do not tell.
+    """
 
     state: ImageState
     grouping: Grouping = Grouping()
     headerless: Headerless | None = None
+    exposures: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -281,6 +285,8 @@ def _input_as_dict(spec: InputSpec) -> dict[str, Any]:
     content["state"].pop("frames")
     if spec.grouping != Grouping():
         content["group"] = _plain(spec.grouping)
+    if spec.exposures:
+        content["exposures"] = list(spec.exposures)
     if spec.headerless is not None:
         content["headerless"] = _plain(spec.headerless)
     return content

@@ -151,8 +151,10 @@ class Runner:
 
     def _read(self, paths: Sequence[Path]) -> Frame | Bracket:
         frames = [self._read_one(path) for path in paths]
-        brackets = self.pipeline.input is not None and self.pipeline.input.state.frames != "single"
-        return Bracket.of(frames, self.options.ev) if brackets else frames[0]
+        spec = self.pipeline.input
+        if spec is None or spec.state.frames == "single":
+            return frames[0]
+        return Bracket.of(frames, self.options.ev or spec.exposures)
 
     def _read_one(self, path: Path) -> Frame:
         options = self.options

@@ -5,6 +5,7 @@ Files are untrusted: the safe YAML loader builds plain values only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from restorekit.state import AXES, SHORTHANDS, ImageState
 
 VERSION = 1
 TOP_KEYS = ("restorekit", "name", "summary", "input", "stages", "output")
-INPUT_KEYS = ("state", "frames", "group", "headerless")
+INPUT_KEYS = ("state", "frames", "group", "headerless", "exposures")
 
 Place = tuple[int, int]
 
@@ -182,7 +183,19 @@ class _Reader:
             grouping = self._build(Grouping, located.children["group"], "input.group") or grouping
         if "headerless" in located.children:
             headerless = self._build(Headerless, located.children["headerless"], "input.headerless")
-        return InputSpec(state, grouping, headerless)
+        return InputSpec(state, grouping, headerless, self._exposures(located, state))
+
+    def _exposures(self, located: _Located, state: ImageState) -> tuple[float, ...]:
+        if "exposures" not in located.children:
+            return ()
+        given = located.children["exposures"]
+        numbers = given.value if isinstance(given.value, list) else []
+        if len(numbers) < 2 or not all(type(ev) in (int, float) and math.isfinite(ev) for ev in numbers):
+            self.complain("exposures are the stops of the frames of a bracket, e.g. [-2, 0, 2]", given.place)
+            return ()
+        if state.frames == "single":
+            self.complain("exposures are those of a bracket; add frames: bracket", given.place)
+        return tuple(float(ev) for ev in numbers)
 
     def _state(self, located: _Located) -> ImageState | None:
         given = located.children.get("state")

@@ -219,6 +219,9 @@ def test_the_json_schema_knows_every_stage_and_parameter() -> None:
         ("scene-linear}", 'scene-linear, group: {by: "1"}}', False),
         ("scene-linear}", "scene-linear, group: {by: 1}}", False),
         ("scene-linear}", "scene-linear, group: {by: files}}", False),
+        ("scene-linear}", "scene-linear, frames: bracket, exposures: [-2]}", False),
+        ("scene-linear}", "scene-linear, frames: bracket, exposures: [-2, dark]}", False),
+        ("scene-linear}", "scene-linear, frames: bracket, exposures: -2}", False),
     ],
 )
 def test_the_json_schema_and_the_reader_agree(old: str, new: str, good: bool) -> None:
@@ -229,6 +232,15 @@ def test_the_json_schema_and_the_reader_agree(old: str, new: str, good: bool) ->
         parse(text, "p.yaml")
     else:
         assert problems(text)
+
+
+def test_exposures_belong_to_brackets() -> None:
+    fusing = "restorekit: 1\ninput: {state: display-srgb, frames: bracket, exposures: [-2, 0, 2.5]}\nstages:\n  - fusion.mertens\n"
+    pipeline = parse(fusing, "p.yaml")
+    assert pipeline.input is not None and pipeline.input.exposures == (-2.0, 0.0, 2.5)
+    assert pipeline.fingerprint != parse(fusing.replace("2.5", "2"), "p.yaml").fingerprint
+    text = GOOD.replace("scene-linear}", "scene-linear, exposures: [-2, 0, 2]}")
+    assert problems(text) == ["p.yaml:3:41: exposures are those of a bracket; add frames: bracket"]
 
 
 def test_parameters_are_described_with_their_limits() -> None:
