@@ -107,6 +107,51 @@ def test_brackets_are_sorted_and_checked() -> None:
         Bracket.of([frame(1.0), frame(2.0)], ev=(1,))
 
 
+def test_brackets_are_sorted_by_what_is_known() -> None:
+    """By the offsets that are given, else the exposures, else by how bright the frames are."""
+
+    def frame(level: float, exposure: Exposure) -> Frame:
+        return Frame(torch.full((3, 6, 8), level), exposure=exposure)
+
+    def levels(frames: list[Frame], ev: tuple[float, ...] = ()) -> list[float]:
+        return [round(float(f.pixels.mean()), 3) for f in Bracket.of(frames, ev=ev)]
+
+    times = [frame(0.1, Exposure(time_s=1.0)), frame(0.2, Exposure(time_s=0.1)), frame(0.3, Exposure(time_s=0.5))]
+    assert levels(times, ev=(0, 2, -2)) == [0.3, 0.1, 0.2]
+    assert levels(times) == [0.2, 0.3, 0.1]
+    assert levels([times[0], frame(0.05, Exposure()), times[1]]) == [0.05, 0.1, 0.2], "one exposure is not known"
+    wide, fast = Exposure(0.01, f_number=2.0, iso=100.0), Exposure(0.01, f_number=8.0, iso=400.0)
+    assert levels([frame(0.1, wide), frame(0.2, fast)]) == [0.2, 0.1], "t S / N^2"
+    same = [frame(level, Exposure(time_s=0.1)) for level in (0.3, 0.1, 0.2)]
+    assert levels(same) == [0.3, 0.1, 0.2], "a burst keeps its order"
+
+
+def test_brightness_is_that_of_all_colours_and_types() -> None:
+    dark, bright = torch.zeros(1, 600, 800), torch.zeros(1, 600, 800)
+    dark[:, 0::2, 0::2] = 0.5
+    bright[:, 0::2, 1::2] = bright[:, 1::2, 0::2] = 0.4
+    state = ImageState("bayer", "scene", "linear", "camera")
+    assert Bracket.of([Frame(bright, state), Frame(dark, state)]).frames[0].pixels is dark
+    for kind, most in ((torch.uint8, 255), (torch.uint16, 65535), (torch.float16, 1)):
+        frames = [Frame(torch.full((3, 5, 5), level * most).to(kind)) for level in (0.9, 0.2, 0.5)]
+        assert [f.pixels is frames[i].pixels for f, i in zip(Bracket.of(frames), (1, 2, 0), strict=True)] == [True] * 3
+    odd = Frame(torch.tensor([torch.nan, torch.inf, 0.1]).expand(3, 4, 3).clone())
+    even = Frame(torch.full((3, 4, 3), 0.2))
+    assert Bracket.of([even, odd]).frames == (odd, even), "what is no number counts as black"
+
+
+def test_the_reference_of_a_bracket_is_its_middle() -> None:
+    for count, middle in ((2, 1), (3, 1), (4, 2), (7, 3)):
+        bracket = Bracket(tuple(Frame(torch.full((1, 2, 2), float(index))) for index in range(count)))
+        assert bracket.reference is bracket.frames[middle]
+        other = Frame(torch.full((1, 2, 2), -1.0))
+        changed = bracket.with_reference(other)
+        assert changed.reference is other and len(changed) == count
+        kept = [index for index in range(count) if index != middle]
+        assert all(changed.frames[index] is bracket.frames[index] for index in kept)
+        assert bracket.frames[middle] is not other, "brackets are never changed in place"
+
+
 def test_a_stage_that_breaks_its_word_is_named() -> None:
     with pytest.raises(StageError, match=r"test\.cropping changed the size"):
         Pipeline([Cropping()])(Frame(torch.zeros(3, 40, 40)))

@@ -235,7 +235,8 @@ def test_the_json_schema_and_the_reader_agree(old: str, new: str, good: bool) ->
 
 
 def test_exposures_belong_to_brackets() -> None:
-    fusing = "restorekit: 1\ninput: {state: display-srgb, frames: bracket, exposures: [-2, 0, 2.5]}\nstages:\n  - fusion.mertens\n"
+    start = "input: {state: display-srgb, frames: bracket, exposures: [-2, 0, 2.5]}"
+    fusing = f"restorekit: 1\n{start}\nstages:\n  - fusion.mertens\n"
     pipeline = parse(fusing, "p.yaml")
     assert pipeline.input is not None and pipeline.input.exposures == (-2.0, 0.0, 2.5)
     assert pipeline.fingerprint != parse(fusing.replace("2.5", "2"), "p.yaml").fingerprint

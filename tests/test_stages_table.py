@@ -7,7 +7,7 @@ import dataclasses
 import importlib
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,16 @@ import pytest
 import torch
 
 import restorekit.stages
-from restorekit.facts import Calibration, Camera, CameraProfile, Facts
-from restorekit.frame import Frame
+from restorekit.facts import Calibration, Camera, CameraProfile, Exposure, Facts
+from restorekit.frame import Bracket, Frame
 from restorekit.json_schema import describe
 from restorekit.registry import stage_class
 from restorekit.stage import BracketStage, Stage
 from restorekit.stages import BUILT_IN, Demosaic, Resize
 from restorekit.state import AXES, ImageState
-from restorekit.testing import StageLaws, bayer_frame, rgb_frame
+from restorekit.testing import BracketLaws, StageLaws, bayer_frame, rgb_frame
 
+BRACKET_LAWS = tuple(name for name in vars(BracketLaws) if name.startswith("test_"))
 LAWS = (
     "test_strips_equal_the_whole_image",
     "test_gives_the_state_it_declares",
@@ -103,7 +104,7 @@ def test_a_stage_keeps_the_laws_in_every_state_it_takes(name: str, law: str) -> 
     if any(row["needed"] for row in describe(type(stage))):
         pytest.skip("needs a file; its own tests hold the laws")
     if isinstance(stage, BracketStage):
-        pytest.skip("takes a bracket; the laws are those of stages for single frames")
+        pytest.skip("takes a bracket, whose laws are tried below")
     if law == LAWS[0] and stage.reach().kind == "global":
         pytest.skip("looks at the whole image, so that it never gets strips")
     taken = tuple(states(stage))
@@ -113,6 +114,33 @@ def test_a_stage_keeps_the_laws_in_every_state_it_takes(name: str, law: str) -> 
         frames = tuple(frame(state, *size) for size in sizes)
         laws = type("Laws", (StageLaws,), {"stages": (made(name, state),), "frames": frames})
         getattr(laws(), law)()
+
+
+def bracket(state: ImageState, height: int, width: int) -> Bracket:
+    """Three exposures of a scene, a stop apart, the outer ones with masks as alignment leaves them."""
+    frames = []
+    for index, gain in enumerate((0.5, 1.0, 2.0)):
+        made = frame(state, height, width)
+        pixels = (made.pixels * gain).clamp(max=1.0)
+        facts = replace(made.facts, exposure_gain=(1 / gain,) * len(pixels))
+        outside = torch.zeros(1, height, width, dtype=torch.bool)
+        outside[:, -3:] = True
+        masks = {**made.masks, "clipped": pixels >= 1.0, **({"outside": outside} if gain != 1.0 else {})}
+        exposure = Exposure(time_s=0.01 * gain, ev_offset=float(index - 1))
+        frames.append(replace(made, pixels=pixels, facts=facts, masks=masks, exposure=exposure))
+    return Bracket(tuple(frames))
+
+
+@pytest.mark.parametrize("law", BRACKET_LAWS)
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if issubclass(stage_class(name), BracketStage)])
+def test_a_bracket_stage_keeps_the_laws_in_the_states_it_takes(name: str, law: str) -> None:
+    """In every layout and reference, of linear and of sRGB values."""
+    stage = made(name)
+    common = [state for state in states(stage) if state.transfer in ("linear", "srgb")]
+    taken = [state for state in common if (state.primaries == "camera") == state.is_mosaic]
+    assert taken
+    brackets = tuple(bracket(state, *size) for state, size in zip(taken, cycle(((46, 52), (37, 71)))))
+    getattr(type("Laws", (BracketLaws,), {"stages": (stage,), "brackets": brackets})(), law)()
 
 
 def test_every_law_for_single_frames_is_named_here() -> None:

@@ -40,9 +40,9 @@ class Exposures(BracketStage):
     The exposures are those given (``--ev``, ``exposures``, ``Exposure.ev_offset``), else those of EXIF (time, ISO,
     aperture; snapped to a third or half of a stop within 3 %), else they are measured, which is noted. They are then
     refined by the light of blocks that are well exposed in two neighbouring frames: the median ratio, which moving
-    things and noise do not sway, if the ratios agree among themselves. Such pixels win even where they contradict a
-    file by more than half a stop, with a note. With ``equalize`` each channel gets its own ratio, so that differences of white
-    balance and flicker between frames vanish.
+    things and noise do not sway, where the ratios agree among themselves. Such pixels win with a note even where they
+    contradict a file by more than half a stop. With ``equalize`` each channel gets its own ratio, so that differences
+    of white balance and flicker between frames vanish.
 
     Gives ``facts.exposure_gain`` and ``exposure.ev_offset``. Frames of one exposure pass, with a note.
 
@@ -129,7 +129,7 @@ class Exposures(BracketStage):
             contradicts = abs(measured.mean - nominal) > REFINED_EV
             if measured.spread > TIGHT_EV:
                 if contradicts:
-                    notes.append(f"{pair}: the pixels tell no clear ratio; what the files say, {nominal:.2f} EV, is used")
+                    notes.append(f"{pair}: the pixels tell no clear ratio, {nominal:.2f} EV as the files say is used")
                 return (nominal,) * len(measured.stops)
             if contradicts:
                 said, shown = f"{nominal:+.2f} EV", f"{measured.mean:+.2f} EV"

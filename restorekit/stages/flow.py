@@ -19,8 +19,8 @@ from restorekit.stages.bracket_blocks import CLIPPED, MOTION, OUTSIDE
 from restorekit.stages.registration import View
 from restorekit.stages.reprojection import MASK_MARGIN_PX, way_back
 
-FLOW_PX = 2048
-"""Long side of the pictures whose flow is computed; it is enlarged for larger ones."""
+FLOW_PX, LEAST_FLOW_PX = 2048, 16
+"""Long side of the pictures whose flow is computed; it is enlarged for larger ones. Smaller short sides have none."""
 
 CONSISTENT, CONSISTENT_PX = 0.01, 1.0
 """Forward and backward flow may differ by this share of their length, and this length, of the pictures of the flow."""
@@ -57,7 +57,7 @@ class Flow(BracketStage):
         reference = view(bracket.reference)
         frames = []
         for index, (frame, pose) in enumerate(zip(bracket, poses, strict=True)):
-            if index == len(bracket) // 2:
+            if index == len(bracket) // 2 or pose.model == "none":
                 facts = replace(frame.facts, alignment=way_back(frame, np.eye(3)))
                 frames.append(replace(frame, facts=facts))
                 continue
@@ -70,25 +70,24 @@ def _flow(fixed: View, moving: View, pose: Matrix) -> tuple[Plane, NDArray[np.bo
     """How far, beyond a pose, pixels of the reference lie away in a frame, ``[h,w,2]`` px of full size at reduced size,
     and where the frame does not show them."""
     height, width = fixed.gray.shape
+    if min(height, width) < LEAST_FLOW_PX:
+        return np.zeros((height, width, 2), np.float32), np.zeros((height, width), np.bool_)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    warped = View(
-        *(
-            np.asarray(cv2.warpPerspective(plane, pose, (width, height), flags=flags, borderValue=0), np.uint8)
-            for plane in (moving.gray, moving.usable)
-        )
-    )
+    gray = cv2.warpPerspective(moving.gray, pose, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    usable = cv2.warpPerspective(moving.usable, pose, (width, height), flags=flags, borderValue=0)
+    warped = View(np.asarray(gray, np.uint8), np.asarray(usable, np.uint8))
     factor = max(1, -(-max(height, width) // FLOW_PX))
     small, other = fixed.reduced(factor), warped.reduced(factor)
-    usable = (small.usable >= 255) & (other.usable >= 255)
-    a, b = _alike(small.gray, other.gray, usable)
+    seen = (small.usable >= 255) & (other.usable >= 255)
+    a, b = _alike(small.gray, other.gray, seen)
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     forward, backward = (search.calc(*pair, np.zeros((*a.shape, 2), np.float32)) for pair in ((a, b), (b, a)))
     there = np.stack(np.meshgrid(np.arange(a.shape[1]), np.arange(a.shape[0])), -1).astype(np.float32) + forward
     back = cv2.remap(backward, there[..., 0], there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     length = np.hypot(*np.moveaxis(forward, -1, 0)) + np.hypot(*np.moveaxis(back, -1, 0))
     apart = np.hypot(*np.moveaxis(forward + back, -1, 0))
-    hidden = (apart > CONSISTENT * length + CONSISTENT_PX) & usable
-    sure = (usable & ~hidden).astype(np.float32)
+    hidden = (apart > CONSISTENT * length + CONSISTENT_PX) & seen
+    sure = (seen & ~hidden).astype(np.float32)
     blurred = cv2.GaussianBlur(forward * sure[..., None], (0, 0), SMOOTH_PX)
     weight = cv2.GaussianBlur(sure, (0, 0), SMOOTH_PX)
     carried = blurred / np.maximum(weight, 1e-3)[..., None]
@@ -123,9 +122,9 @@ def _moved(frame: Frame, pose: Matrix, field: Plane, hidden: NDArray[np.bool_] |
     """A frame resampled once by a pose and a flow on top of it, strip by strip."""
     height, width = frame.height, frame.width
     pixels = torch.empty((height, width, frame.pixels.shape[0]), dtype=frame.pixels.dtype)
-    stored = frame.pixels.float() if frame.pixels.dtype == torch.float16 else frame.pixels
-    source = np.ascontiguousarray(stored.permute(1, 2, 0).numpy())
+    source = _interleaved(frame.pixels)
     alpha = None if frame.alpha is None else torch.empty_like(frame.alpha)
+    opacity = None if frame.alpha is None else _interleaved(frame.alpha)
     masks = {name: torch.empty_like(mask) for name, mask in frame.masks.items()}
     outside = torch.empty((1, height, width), dtype=torch.bool)
     grown = {name: _grown(mask) if name == CLIPPED else mask for name, mask in frame.masks.items()}
@@ -135,8 +134,8 @@ def _moved(frame: Frame, pose: Matrix, field: Plane, hidden: NDArray[np.bool_] |
         where = _map(pose, field, rows, (height, width))
         pixels[rows] = torch.from_numpy(where.sampled(source, cv2.INTER_CUBIC)).reshape(rows.stop - top, width, -1)
         outside[0, rows] = torch.from_numpy(where.sampled(full, cv2.INTER_LINEAR, 0) < 255)
-        if alpha is not None and frame.alpha is not None:
-            alpha[0, rows] = torch.from_numpy(where.sampled(frame.alpha[0].numpy(), cv2.INTER_LINEAR))
+        if alpha is not None and opacity is not None:
+            alpha[0, rows] = torch.from_numpy(where.sampled(opacity, cv2.INTER_LINEAR))
         for name, mask in grown.items():
             for plane, into in zip(mask, masks[name], strict=True):
                 marks = where.sampled(plane.numpy().view(np.uint8) * np.uint8(255), cv2.INTER_LINEAR)
@@ -149,6 +148,12 @@ def _moved(frame: Frame, pose: Matrix, field: Plane, hidden: NDArray[np.bool_] |
         masks[MOTION] = moving | masks[MOTION] if MOTION in masks else moving
     facts = replace(frame.facts, alignment=way_back(frame, pose))
     return replace(frame, pixels=pixels.permute(2, 0, 1), alpha=alpha, masks=masks, facts=facts)
+
+
+def _interleaved(plane: Tensor) -> NDArray[Any]:
+    """``[C,H,W]`` as ``[H,W,C]``, of a type that OpenCV resamples."""
+    stored = plane.float() if plane.dtype == torch.float16 else plane
+    return np.ascontiguousarray(stored.permute(1, 2, 0).numpy())
 
 
 def _map(pose: Matrix, field: Plane, rows: slice, size: tuple[int, int]) -> _Map:

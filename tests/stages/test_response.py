@@ -19,8 +19,10 @@ from restorekit.errors import InputError
 from restorekit.facts import Exposure
 from restorekit.frame import Bracket, Frame
 from restorekit.schema import parse
+from restorekit.stages.color import Convert
 from restorekit.stages.response import Response
 from restorekit.state import SHORTHANDS, ImageState
+from restorekit.testing import BracketLaws
 
 Array = NDArray[np.float64]
 Curve = Callable[[Array], Array]
@@ -69,6 +71,7 @@ def bracket(curve: Curve, *, known: bool = True, shift: int = 0) -> Bracket:
     )
 
 
+@cache
 def run(frames: Bracket, **parameters: object) -> Bracket:
     result = Response(**parameters).run(frames)  # type: ignore[arg-type]
     assert isinstance(result, Bracket)
@@ -160,6 +163,35 @@ def test_of_unknown_exposures_the_shape_shows() -> None:
     assert "its contrast is a guess" in told(run(frames, curve="recover"))
 
 
+@pytest.mark.parametrize("times", [(1 / 800, 1 / 100, 1 / 25), (1 / 400, 1 / 50, 1 / 25), (1 / 400, 1 / 100, 1 / 12)])
+def test_files_that_tell_wrong_exposures_make_no_curve(times: tuple[float, ...]) -> None:
+    """One of them is wrong by a stop; merge.exposures finds it out, given the light of the scene."""
+    wrong = [
+        replace(frame, exposure=replace(frame.exposure, time_s=time))
+        for frame, time in zip(bracket(srgb), times, strict=True)
+    ]
+    result = run(Bracket(tuple(wrong)))
+    assert not told(result)
+    assert torch.allclose(result.reference.pixels.float(), decode(wrong[1].as_float().pixels, "srgb"), rtol=1e-3)
+
+
+def test_more_contrast_is_a_curve_too() -> None:
+    """A power of sRGB has its shape; all frames agree about the contrast."""
+
+    def contrasty(light: Array) -> Array:
+        return np.asarray(srgb(light) ** 1.3)
+
+    frames = bracket(contrasty)
+    assert np.abs(off_ev(run(frames).reference, frames.reference, contrasty)).max() < 0.1
+
+
+def test_gray_pictures() -> None:
+    gray = [replace(f, pixels=f.pixels[1:2], state=SRGB.changed({"layout": "gray"})) for f in bracket(camera)]
+    result = run(Bracket(tuple(gray)))
+    assert np.abs(off_ev(result.reference, gray[1], camera)).max() < 0.15
+    assert result.reference.facts.clip_level == (1.0,) and result.reference.masks["clipped"].shape[0] == 1
+
+
 def test_one_curve_serves_all_channels() -> None:
     light = scene().mean(2, keepdims=True).repeat(3, 2)
     frames = Bracket(tuple(shot(light, ev, camera, noise=0) for ev in EVS))
@@ -182,7 +214,9 @@ def test_the_file_is_believed_where_it_is_told_to_be() -> None:
     frames = bracket(camera)
     result = run(frames, curve="srgb")
     assert not told(result)
-    assert torch.allclose(result.reference.pixels.float(), decode(frames.reference.as_float().pixels, "srgb"), rtol=1e-3)
+    assert torch.allclose(
+        result.reference.pixels.float(), decode(frames.reference.as_float().pixels, "srgb"), rtol=1e-3
+    )
 
 
 def test_a_curve_that_cannot_be_recovered_is_said() -> None:
@@ -227,14 +261,30 @@ def test_tiny_pictures(size: tuple[int, int]) -> None:
     assert all(bool(frame.pixels.isfinite().all()) for frame in run(frames, curve="recover"))
 
 
-def test_strips_do_not_show_and_inputs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+class TestLaws(BracketLaws):
+    stages = (Response(), Response(curve="srgb", to="bt2020"))
+    brackets = (bracket(camera),)
+
+
+def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = bracket(camera)
-    before = [frame.pixels.clone() for frame in frames]
     whole = run(frames).reference
     monkeypatch.setattr("restorekit.stages.response.strip_rows", lambda _: 16)
-    strips = run(frames).reference
+    strips = run(Bracket(frames.frames)).reference
     assert torch.equal(whole.pixels, strips.pixels) and torch.equal(whole.masks["clipped"], strips.masks["clipped"])
-    assert all(torch.equal(frame.pixels, pixels) for frame, pixels in zip(frames, before, strict=True))
+
+
+@pytest.mark.parametrize("curve", ["srgb", "recover"])
+def test_other_primaries_are_what_converting_gives(curve: str) -> None:
+    """In one pass; what any channel clipped is then clipped in all of them."""
+    frames = bracket(camera)
+    for mixed, own in zip(run(frames, curve=curve, to="bt2020"), run(frames, curve=curve), strict=True):
+        wanted = Convert(to="bt2020")(own)
+        assert torch.allclose(mixed.pixels.float(), wanted.pixels, rtol=2e-3, atol=1e-4)
+        assert mixed.state == wanted.state
+        assert (mixed.facts.noise, mixed.facts.clip_level) == (wanted.facts.noise, wanted.facts.clip_level)
+        assert torch.equal(mixed.masks["clipped"][0], own.masks["clipped"].any(0))
+        assert mixed.pixels.dtype == torch.float16
 
 
 COLOR_SPACES = {
@@ -247,7 +297,11 @@ COLOR_SPACES = {
 @pytest.mark.parametrize("have", COLOR_SPACES.values(), ids=COLOR_SPACES)
 def test_photos_meet_pipelines_of_scene_light_through_it(have: ImageState) -> None:
     steps = bridge(have.changed({"frames": "bracket"}), WANTED, "a.jpg")
-    assert [step.id for step in steps] == ["edge.merge.response", "edge.color.convert"]
+    assert steps[0].id == "edge.merge.response"
+    state = have.changed({"frames": "bracket"})
+    for step in steps:
+        state = step.stage.emits(state)
+    assert state == WANTED
 
 
 def test_it_is_not_put_where_photos_are_wanted() -> None:
