@@ -197,10 +197,11 @@ def _execute(
 
 
 def _halved(frame: Frame) -> Frame:
-    """A frame of a bracket that waits for the others: scene light in half floats, whose steps lie below its noise."""
-    if frame.state.reference != "scene" or frame.pixels.dtype != torch.float32:
+    """A frame of a bracket that waits for the others: sensor light in half floats, whose steps lie below its noise."""
+    of_sensor = frame.state.reference == "scene" and frame.facts.clip_level is not None
+    if not of_sensor or frame.pixels.dtype != torch.float32 or float(frame.pixels.amax()) > HALF_MAX:
         return frame
-    return frame.with_pixels(frame.pixels.clamp(-HALF_MAX, HALF_MAX).half())
+    return frame.with_pixels(frame.pixels.half())
 
 
 def _group_end(steps: Sequence[Step], start: int, image: Frame | Bracket) -> int:

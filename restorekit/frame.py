@@ -197,7 +197,7 @@ def _brightness(frame: Frame) -> float:
     """The mean of a sparse sample of the pixels; those that are no numbers count as black."""
     step = max(1, min(frame.height, frame.width) // PROBE_PX)
     step += 1 - step % 2  # odd, so that all colours of a mosaic are met
-    sample = to_float(frame.pixels[:, ::step, ::step], digital_numbers=True)
+    sample = to_float(frame.pixels[:, ::step, ::step], digital_numbers=frame.state.reference == "sensor")
     return float(sample.nan_to_num(0.0, 0.0, 0.0).mean())
 
 

@@ -43,7 +43,10 @@ def bracket_blocks(frames: Sequence[Frame], most: int) -> list[Blocks]:
 
 
 def _blocks(frame: Frame, most: int) -> Blocks:
-    means = block_means(frame, most) if frame.state.transfer == "linear" else _encoded_blocks(frame, most)
+    if frame.state.transfer != "linear":
+        means = _encoded_blocks(frame, most)
+    else:
+        means = block_means(frame if frame.pixels.dtype.is_floating_point else frame.as_float(), most)
     shown = torch.ones_like(means.clean)
     height, width = means.clean.shape
     for name in (OUTSIDE, MOTION):

@@ -243,6 +243,8 @@ def _mixed(frame: Frame, matrix: Matrix) -> Frame:
 def _mixed_facts(facts: Facts, matrix: Matrix) -> Facts:
     """Lowest clip level; variances add with the squares of the weights, ``a`` for equal channels."""
     clip = None if facts.clip_level is None else (min(facts.clip_level),) * 3
+    if len(set(facts.exposure_gain or ())) > 1:  # gains of channels that are no more
+        facts = replace(facts, exposure_gain=None)
     if facts.noise is None:
         return replace(facts, clip_level=clip)
     noise = np.array(facts.noise * (3 if len(facts.noise) == 1 else 1))

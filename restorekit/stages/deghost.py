@@ -93,8 +93,8 @@ class Deghost(BracketStage):
         burnt, dark = (_widened(mask) for mask in (reference.burnt, ~reference.valid & ~reference.burnt))
         for order, missing in ((range(middle - 1, -1, -1), burnt), (range(middle + 1, len(looks)), dark)):
             for index in order:
-                fits = self._regions(looks[index], reference, missing)
-                taken = missing & looks[index].valid & ~fits
+                contradicts = self._regions(looks[index], reference, missing)
+                taken = missing & looks[index].valid & ~contradicts
                 source[taken] = index
                 missing = missing & ~taken
         logs, noise, edges = (
@@ -150,7 +150,8 @@ def _looks(frames: Sequence[Frame]) -> list[_Look]:
     for order in (range(middle - 1, -1, -1), range(middle + 1, len(frames))):
         neighbour = middle
         for index in order:
-            looks[index] = _on_scale_of(looks[index], looks[neighbour])
+            exposed = frames[index].facts.exposure_gain is not None
+            looks[index] = _on_scale_of(looks[index], looks[neighbour], exposed)
             neighbour = index
     return looks
 
@@ -182,15 +183,16 @@ def _steepness(logs: Plane) -> Plane:
     return np.asarray(cv2.dilate(cv2.magnitude(across, down), np.ones((3, 3), np.uint8)), dtype=np.float32)
 
 
-def _on_scale_of(look: _Look, other: _Look) -> _Look:
+def _on_scale_of(look: _Look, other: _Look, exposed: bool) -> _Look:
     """A frame whose brightness differs from another's by nothing that depends on brightness or place alone.
 
-    The spread of what is left is added to its noise.
+    The spread of what is left is added to its noise. Where the two have too little in common, and their exposures are
+    not known, nothing can be said of motion, and the noise is infinite.
     """
     both = look.valid & other.valid
     where = np.flatnonzero(both)
     if len(where) < LEAST_IN_BIN:
-        return look
+        return look if exposed else replace(look, noise=np.full_like(look.noise, np.inf))
     where = where[:: max(1, len(where) // SAMPLE)]
     logs, noise = np.empty_like(look.logs), np.empty_like(look.noise)
     for channel, (own, known) in enumerate(zip(look.logs, other.logs, strict=True)):

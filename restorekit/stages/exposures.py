@@ -42,7 +42,7 @@ class Exposures(BracketStage):
     refined by the light of blocks that are well exposed in two neighbouring frames: the median ratio, which moving
     things and noise do not sway, where the ratios agree among themselves. Such pixels win with a note even where they
     contradict a file by more than half a stop. With ``equalize`` each channel gets its own ratio, so that differences
-    of white balance and flicker between frames vanish.
+    of white balance and flicker between frames vanish. The frames are then in the order of their light.
 
     Gives ``facts.exposure_gain`` and ``exposure.ev_offset``. Frames of one exposure pass, with a note.
 
@@ -61,7 +61,7 @@ class Exposures(BracketStage):
         adds=("exposure_gain",),
     )
     exposures: Annotated[
-        tuple[float, ...] | None, param("Exposures of the frames, darkest first; none: as the files say", unit="EV")
+        tuple[float, ...] | None, param("Exposures of the frames, in their order; none: as the files say", unit="EV")
     ] = None
     refine: Annotated[bool, param("Correct the exposures by what the pixels show")] = True
     equalize: Annotated[bool, param("Measure each channel by itself: evens out white balance and flicker")] = True
@@ -83,6 +83,11 @@ class Exposures(BracketStage):
         middle = len(frames) // 2
         channels = len(steps[0])
         brighter = [tuple(sum(step[c] for step in steps[:k]) for c in range(channels)) for k in range(len(frames))]
+        order = sorted(range(len(frames)), key=lambda index: sum(brighter[index]))
+        if order != list(range(len(frames))):
+            notes.append("the frames are put into the order of their light, which is not that of their files")
+        known = {key: value for frame in frames for key, value in frame.facts.measured.items()}
+        frames, brighter = tuple(frames[index] for index in order), [brighter[index] for index in order]
         stops = [tuple(ev - own for ev, own in zip(row, brighter[middle], strict=True)) for row in brighter]
         means = [sum(row) / channels for row in stops]
         if max(means) - min(means) < SAME_EV:
@@ -99,7 +104,7 @@ class Exposures(BracketStage):
         for note in notes:
             own = own.with_note(note)
         measured_ev = tuple(round(mean, 3) for mean in means)
-        facts = replace(own.facts, measured={**own.facts.measured, f"{self.spec.name} ev": measured_ev})
+        facts = replace(own.facts, measured={**known, f"{self.spec.name} ev": measured_ev})
         return Bracket(tuple(result)).with_reference(replace(own, facts=facts))
 
     def _said(self, frames: Sequence[Frame]) -> list[float] | None:
@@ -124,6 +129,8 @@ class Exposures(BracketStage):
                     f"{pair}: nothing tells their exposures: no EXIF times, and no part is well exposed in both; "
                     "give them with --ev, or take a frame between them"
                 )
+            if self.refine:
+                notes.append(f"{pair}: no part is well exposed in both, {nominal:+.2f} EV as the files say is used")
             return (nominal,) * (1 if darker.state.layout == "gray" else 3)
         if nominal is not None:
             contradicts = abs(measured.mean - nominal) > REFINED_EV

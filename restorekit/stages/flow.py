@@ -76,7 +76,7 @@ def _flow(fixed: View, moving: View, pose: Matrix) -> tuple[Plane, NDArray[np.bo
     gray = cv2.warpPerspective(moving.gray, pose, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     usable = cv2.warpPerspective(moving.usable, pose, (width, height), flags=flags, borderValue=0)
     warped = View(np.asarray(gray, np.uint8), np.asarray(usable, np.uint8))
-    factor = max(1, -(-max(height, width) // FLOW_PX))
+    factor = _factor(height, width)
     small, other = fixed.reduced(factor), warped.reduced(factor)
     seen = (small.usable >= 255) & (other.usable >= 255)
     a, b = _alike(small.gray, other.gray, seen)
@@ -94,6 +94,11 @@ def _flow(fixed: View, moving: View, pose: Matrix) -> tuple[Plane, NDArray[np.bo
     near = cv2.GaussianBlur(sure, (0, 0), 2.0)[..., None]
     field = near * forward + (1 - near) * carried
     return (field * factor).astype(np.float32), hidden
+
+
+def _factor(height: int, width: int) -> int:
+    """How many times smaller the pictures of the flow are."""
+    return max(1, -(-max(height, width) // FLOW_PX))
 
 
 def _alike(fixed: NDArray[np.uint8], moving: NDArray[np.uint8], usable: NDArray[np.bool_]) -> tuple[Any, Any]:
@@ -159,7 +164,8 @@ def _interleaved(plane: Tensor) -> NDArray[Any]:
 def _map(pose: Matrix, field: Plane, rows: slice, size: tuple[int, int]) -> _Map:
     """The pose applied to pixels that the flow has moved."""
     height, width = size
-    scale = np.array([[field.shape[1] / width, 0, 0], [0, field.shape[0] / height, 0], [0, 0, 1]], dtype=np.float64)
+    share = 1 / _factor(height, width)
+    scale = np.array([[share, 0, 0], [0, share, 0], [0, 0, 1]], dtype=np.float64)
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]], dtype=np.float64)
     start = np.array([[1, 0, 0], [0, 1, rows.start], [0, 0, 1]], dtype=np.float64)
     place = np.linalg.inv(half) @ scale @ half @ start

@@ -78,7 +78,12 @@ class Fusion(BracketStage):
         raise NotImplementedError
 
     def combine(self, bracket: Bracket) -> Frame:
-        frames, index = [frame.upright() for frame in bracket], len(bracket) // 2
+        turn = bracket.reference.metadata  # frames lie alike, however the camera was held when it wrote their tag
+        frames = [
+            replace(frame, metadata=replace(frame.metadata, orientation=turn.orientation, crop=turn.crop)).upright()
+            for frame in bracket
+        ]
+        index = len(frames) // 2
         reference = frames[index]
         self._check_bracket(frames, reference)
         notes = [note for frame in frames for note in frame.notes]

@@ -54,7 +54,7 @@ class Radiance(BracketStage):
     by photosite.
 
     The result has camera, metadata and exposure of the reference; ``facts.clip_level`` is where the darkest frame
-    clips. Values that are no numbers get no weight, with a note.
+    clips, ``facts.noise`` what is left in the shadows. Values that are no numbers get no weight, with a note.
 
     Raises StageError for fewer than two frames.
     """
@@ -99,7 +99,8 @@ class Radiance(BracketStage):
                 nowhere += int(torch.stack(broken).all(0).sum())
         if bool(hidden.any()):
             filled_in(pixels, hidden, shots[len(frames) // 2].clip_level, 2 if reference.state.is_mosaic else 1)
-        facts = replace(reference.facts, clip_level=shots[0].clip_level, exposure_gain=None)
+        noise = _merged_noise(shots) if reference.facts.noise else None
+        facts = replace(reference.facts, clip_level=shots[0].clip_level, noise=noise, exposure_gain=None)
         notes = tuple(dict.fromkeys(note for frame in frames for note in frame.notes))
         result = replace(reference, pixels=pixels, masks={CLIPPED: clipped}, facts=facts, notes=notes)
         if damaged:
@@ -202,6 +203,13 @@ class _Shot:
         return result
 
 
+def _merged_noise(shots: Sequence[_Shot]) -> tuple[tuple[float, float], ...]:
+    """The noise that is left where all frames count, in the shadows: that of an average by inverse variance."""
+    a = 1 / sum(1 / (shot.noise[0] * shot.gain) for shot in shots)
+    b = 1 / sum(1 / (shot.noise[1] * shot.gain**2) for shot in shots)
+    return tuple(zip(torch.as_tensor(a).tolist(), torch.as_tensor(b).tolist(), strict=True))
+
+
 def _without_trust(strips: Sequence[_Strip], reference: int) -> tuple[Tensor, Tensor]:
     """Where no frame counts, ``[C,h,W]``, and where of that the darkest is left out.
 
@@ -229,7 +237,8 @@ def _at_least(merged: Tensor, strips: Sequence[_Strip]) -> Tensor:
     for strip in strips[1:]:
         counts = strip.burnt if strip.admitted is None else strip.burnt & (strip.admitted >= 1.0)
         if bool(counts.any()):
-            merged = torch.where(counts & (merged < ROLL_OFF[0] * strip.light), strip.light, merged)
+            least = torch.minimum(strip.light, strip.clip * strip.gain)  # rebuilt highlights are guesses
+            merged = torch.where(counts & (merged < ROLL_OFF[0] * least), least, merged)
     return merged
 
 

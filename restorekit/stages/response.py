@@ -97,8 +97,9 @@ class Response(BracketStage):
         if pairs and (self.curve == "recover" or (off > AGREES_EV and not _tells_wrong_exposures(own, pairs))):
             curve = _recovered(own, pairs)
             guess = "; its contrast is a guess, since exposures are unknown" if stops is None else ""
+            why = "do not follow" if off > AGREES_EV else "follow"
             notes.append(
-                f"the frames do not follow {transfer} (off by {off:.2f} EV): the camera's curve was recovered "
+                f"the frames {why} {transfer} (off by {off:.2f} EV): the camera's curve was recovered "
                 f"from them (off by {_contradiction(curve, pairs):.2f} EV){guess}"
             )
         elif self.curve == "recover":

@@ -151,6 +151,15 @@ def test_flicker_of_colour_is_evened_out() -> None:
     assert np.abs(together[:, 0] - truth.mean(1)).max() < ONE_PERCENT
 
 
+def test_frames_come_in_the_order_of_their_light() -> None:
+    """Whatever their files say of it; the middle one is then the reference."""
+    right = run(bracket(-2, 0, 2, times=(0.01, 0.01, 0.01)))
+    wrong = run(bracket(2, 0, -2, times=(0.01, 0.01, 0.01)))
+    assert np.allclose(stops(wrong), stops(right), atol=0.02)
+    assert "order of their light" in told(wrong) and "order of their light" not in told(right)
+    assert [frame.pixels.float().mean() for frame in wrong] == sorted(frame.pixels.float().mean() for frame in wrong)
+
+
 def test_equal_frames_pass_with_a_note() -> None:
     result = run(bracket(0, 0, 0, times=(0.01,) * 3))
     assert np.abs(stops(result)).max() < ONE_PERCENT

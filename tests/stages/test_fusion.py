@@ -266,3 +266,10 @@ def test_nine_frames_with_alpha() -> None:
     assert torch.equal(result.alpha, alpha)
     low = torch.stack([frame.as_float().pixels for frame in frames]).amin(0)
     assert bool((result.pixels.mean() > low.mean()).all())
+
+
+def test_frames_lie_alike_whatever_their_orientation_says() -> None:
+    """A camera that points down turns its tag between the frames; their pixels lie alike."""
+    frames = bracket()
+    turned = [replace(f, metadata=Metadata(orientation=o)) for f, o in zip(frames, (1, 1, 6), strict=True)]
+    assert torch.equal(Mertens().combine(Bracket(tuple(turned))).pixels, Mertens().combine(frames).pixels)

@@ -238,6 +238,28 @@ def test_nothing_is_darker_than_a_frame_that_clips_there() -> None:
     assert found[:, :5].min() < 0, "and what is not clipped stays as it is"
 
 
+def test_rebuilt_highlights_do_not_overrule_measured_light() -> None:
+    """A frame whose clipped red was rebuilt far too high knows only that red is above where it clips."""
+    light = np.full((3, 40, 50), 0.5)
+    light[0] = 1.2
+    frames = bracket(light, (-2, 0))
+    bright = frames.frames[1]
+    pixels = bright.pixels.clone()
+    pixels[0] = 1.8
+    result = values(merge(changed(frames, 1, bright.with_pixels(pixels))))
+    assert np.abs(result / light - 1).max() < 2 * HALF_STEP
+
+
+def test_the_noise_that_is_told_is_that_of_merged_shadows() -> None:
+    """Of black, 200 x 200 times, the variance is b; of dim light the slope is a."""
+    evs = (-2, 0, 2)
+    merged = merge(bracket(np.zeros((1, 200, 200)), evs, NOISE, seed=3))
+    assert merged.facts.noise is not None
+    a, b = merged.facts.noise[0]
+    assert values(merged).var() == pytest.approx(b, rel=0.1)
+    assert a == pytest.approx(NOISE[0] / sum(2.0**ev for ev in evs))
+
+
 @pytest.mark.parametrize("name", ["motion", "outside"])
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("index", [0, 2])
