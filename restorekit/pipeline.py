@@ -30,7 +30,7 @@ from restorekit.state import ImageState
 class InputSpec:
     """What a pipeline starts from: a state, and how files become frames and brackets.
 
-    ``exposures`` are those of the frames of every bracket, in stops, in the order of the files, where these do not tell.
+    ``exposures`` are those of the frames of every bracket in stops, in the order of the files, where these do not tell.
     """
 
     state: ImageState
@@ -226,7 +226,7 @@ def output_problems(spec: OutputSpec, ids: Sequence[str], states: Sequence[Image
         return
     state = states[tap_index(spec, ids) + 1]
     light = states[hdr_index(spec, ids) + 1] if spec.hdr is not None else state
-    for frames in {found.frames for found in (state, light)} - {"single"}:
+    if frames := next((found.frames for found in (state, light) if found.frames != "single"), None):
         yield f"output: the pipeline still holds a {frames} here; merge or fuse it first (fusion.mertens)"
         return
     for message in delivery_problems(spec, state):

@@ -239,7 +239,7 @@ def _bands(height: int, step: int, workers: int) -> list[tuple[int, int]]:
 def side_by_side(work: Callable[[int, int], None], strips: Sequence[tuple[int, int]]) -> None:
     """Call ``work`` on the first and last row (exclusive) of every strip, on as many threads as torch uses.
 
-    For bracket stages, which cut their strips themselves; strips must not write where others read.
+    For stages that cut brackets or whole frames into strips themselves; these must not write where others read.
     """
     if len(strips) == 1:
         work(*strips[0])

@@ -16,7 +16,7 @@ def compare(
     ] = False,
     white_nits: Annotated[
         float, typer.Option("--white-nits", min=0.001, help="Two HDR files: luminance of linear 1.0 in cd/m2.")
-    ] = 203.0,
+    ] = 203.0,  # color.transfer.DIFFUSE_WHITE_NITS, which would import torch for --help
     cvvdp: Annotated[
         bool, typer.Option("--cvvdp", help="ColorVideoVDP as well; needs the package cvvdp, and time.")
     ] = False,

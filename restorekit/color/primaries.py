@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -81,6 +81,20 @@ def luminance_weights(primaries: Primaries) -> NDArray[np.float64]:
     """
     weights: NDArray[np.float64] = rgb_to_xyz(primaries)[1]
     return weights
+
+
+def luminance(pixels: Tensor, primaries: Primaries) -> Tensor:
+    """``[C,H,W]`` as one plane ``[1,H,W]``: Y of linear RGB, luma of encoded RGB, gray as it is (a view).
+
+    Raises ValueError for ``camera`` and ``icc``.
+    """
+    return pixels if pixels.shape[0] == 1 else weighted(pixels, luminance_weights(primaries).tolist())
+
+
+def weighted(pixels: Tensor, weights: Sequence[float]) -> Tensor:
+    """The weighted sum ``[1,...]`` of the channels of ``[3,...]`` float pixels."""
+    red, green, blue = weights
+    return torch.mul(pixels[0:1], red).add_(pixels[1:2], alpha=green).add_(pixels[2:3], alpha=blue)
 
 
 def transformed(pixels: Tensor, matrix: Matrix) -> Tensor:

@@ -28,13 +28,16 @@ from restorekit.state import Transfer
 Curve = Callable[[Tensor], Tensor]
 """Changes a tensor of values >= 0 in place, and returns it."""
 
+DIFFUSE_WHITE_NITS = 203.0
+"""Luminance of linear 1.0 in cd/m2 where nothing else is said: the HDR reference white of ITU-R BT.2408."""
+
 GAMMA = 2.2
 
 SRGB_KNEE_LINEAR = 0.0031308
 SRGB_KNEE_ENCODED = 0.04045
 SRGB_SLOPE = 12.92
 
-PQ_WHITE = 203.0 / 10000.0
+PQ_WHITE = DIFFUSE_WHITE_NITS / 10000.0
 PQ_M1 = 2610 / 16384
 PQ_M2 = 2523 / 32
 PQ_C1 = 3424 / 4096

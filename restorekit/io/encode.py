@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from restorekit.frame import Frame
 from restorekit.io import embedded_write, metadata
@@ -143,9 +144,15 @@ ENCODERS: Mapping[str, Encoder] = {
 """By the name of the format."""
 
 
+def interleaved(pixels: Tensor) -> Samples:
+    """Planes ``[C,H,W]`` as samples ``[H,W,C]``, with the strides that encoders ask for where a side is 1 px too."""
+    samples = np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy())
+    return samples.ravel().reshape(samples.shape)
+
+
 def _interleaved(frame: Frame, spec: OutputSpec) -> Samples:
     """Samples ``[H,W]`` or ``[H,W,C]``, with alpha last where there is one and the format has it."""
-    samples: Samples = np.ascontiguousarray(frame.pixels.permute(1, 2, 0).cpu().numpy())
+    samples = interleaved(frame.pixels)
     if frame.alpha is not None and FORMATS[spec.format].alpha:
         alpha = stored(frame.alpha, spec).permute(1, 2, 0).numpy()
         samples = np.concatenate((samples, alpha), axis=2)

@@ -92,7 +92,7 @@ FORMATS: Mapping[str, OutputFormat] = {
         largest_px=65500,  # libjpeg's
     ),
     "ultrahdr": OutputFormat(
-        (".jpg",),
+        (".jpg", ".jpeg"),
         (8,),
         ("display",),
         ("srgb",),

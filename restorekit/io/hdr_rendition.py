@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from restorekit.color.primaries import luminance_weights
+from restorekit.color.primaries import luminance
 from restorekit.state import Primaries
 
 MIDDLE_GRAY, FULL_BLEND = 0.18, 0.7
@@ -49,12 +49,6 @@ class SceneScale:
     exposure: float = 1.0
     peak: float = 1.0
     brightest: float = 1.0
-
-
-def luminance(pixels: Tensor, primaries: Primaries) -> Tensor:
-    """``[3,H,W]`` linear RGB as its luminance ``[1,H,W]``."""
-    red, green, blue = luminance_weights(primaries).tolist()
-    return torch.mul(pixels[0:1], red).add_(pixels[1:2], alpha=green).add_(pixels[2:3], alpha=blue)
 
 
 def scene_scale(sdr: Tensor, scene: Tensor, brightest: float, headroom_ev: float) -> SceneScale:

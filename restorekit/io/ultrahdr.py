@@ -12,20 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
-import numpy as np
 import torch
 from torch import Tensor
 
-from restorekit.color.primaries import conversion, transformed
-from restorekit.color.transfer import decode
+from restorekit.color.primaries import conversion, luminance, transformed
+from restorekit.color.transfer import DIFFUSE_WHITE_NITS, decode
 from restorekit.errors import OutputError
 from restorekit.frame import Frame
 from restorekit.io import embedded_write
 from restorekit.io.embedded import Embedded
-from restorekit.io.encode import in_jpeg
+from restorekit.io.encode import in_jpeg, interleaved
 from restorekit.io.formats import DEFAULT_HEADROOM_EV, FORMATS, OutputSpec, refusal
 from restorekit.io.gain_map import ISO_VERSION, GainCollector, GainMap, directory, gains
-from restorekit.io.hdr_rendition import SceneScale, luminance, rendition, scene_scale, smoothstep
+from restorekit.io.hdr_rendition import SceneScale, rendition, scene_scale, smoothstep
 from restorekit.io.write import HALF_MAX, SOFTWARE, STRIP_PIXELS, replacing, stored
 from restorekit.planes import to_float
 from restorekit.state import ImageState
@@ -34,7 +33,7 @@ MAP_REDUCTION = 1
 MAP_GAMMA = 1.0
 """Size and gamma of the map; docs/benchmarks.md tells what others cost."""
 
-BRIGHTEST = 10000 / 203
+BRIGHTEST = 10000 / DIFFUSE_WHITE_NITS
 """The most that readers show: what PQ can say, in units of diffuse white."""
 
 _SAMPLES = 1 << 20
@@ -69,9 +68,7 @@ def write_ultrahdr(
     if max(sdr.height, sdr.width) > most:
         raise OutputError(f"{path}: ultrahdr holds at most {most} px a side; write avif or exr")
     with replacing(path) as file:
-        samples = np.ascontiguousarray(sdr.pixels.permute(1, 2, 0).numpy())
-        base = bytes(imagecodecs.jpeg8_encode(samples, level=spec.quality, subsampling="444"))
-        del samples
+        base = bytes(imagecodecs.jpeg8_encode(interleaved(sdr.pixels), level=spec.quality, subsampling="444"))
         found = gain_map_of(base, sdr, hdr, spec.headroom or DEFAULT_HEADROOM_EV)
         file.writelines(assembled(base, found, map_quality(spec.quality), in_jpeg(sdr, software)))
     return path

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from restorekit.color.difference import ciede2000, rgb_to_lab
-from restorekit.color.ictcp import WHITE_NITS
-from restorekit.color.transfer import decode
+from restorekit.color.transfer import DIFFUSE_WHITE_NITS, decode
 from restorekit.errors import InputError
 from restorekit.frame import Frame
 from restorekit.metrics.hdr import hdr_differences
@@ -21,17 +21,18 @@ from restorekit.metrics.window import WINDOW
 
 
 def compare_frames(
-    first: Frame, second: Frame, *, white_nits: float = WHITE_NITS, fit_scale: bool = False
+    first: Frame, second: Frame, *, white_nits: float = DIFFUSE_WHITE_NITS, fit_scale: bool = False
 ) -> dict[str, Any]:
     """Measures of two frames by name; the first is the reference.
 
     Two SDR pictures of one state: PSNR (dB; ``None`` for equal pictures), SSIM, CIEDE2000 (mean, 95th percentile) and
-    the largest difference; PSNR and SSIM are over the encoded RGB values, as the field does.
+    the largest difference; PSNR and SSIM are over the encoded RGB values, as the field does. Pixels with a value that is
+    not finite in one of them, and windows of SSIM that hold one, are left out and counted.
     Two HDR frames (scene-linear, PQ or HLG): see :func:`restorekit.metrics.hdr.hdr_differences`, for which
     ``white_nits`` and ``fit_scale`` are.
     An HDR frame and an SDR picture, in either order: TMQI, see :mod:`restorekit.metrics.rendition`.
 
-    Raises InputError when sizes differ, the states do not go together, or an image is a mosaic.
+    Raises InputError when sizes differ, the states do not go together, no pixel is finite, or an image is a mosaic.
     """
     if (first.width, first.height) != (second.width, second.height):
         sizes = f"{first.width}x{first.height} and {second.width}x{second.height}"
@@ -58,16 +59,24 @@ def _sdr_differences(first: Frame, second: Frame) -> dict[str, Any]:
         )
     a, b = first.as_float().pixels, second.as_float().pixels
     strips = list(row_strips(first.height, first.width))
+    good = torch.isfinite(a).all(0).logical_and_(torch.isfinite(b).all(0))
+    share = int(good.sum()) / good.numel()
+    if not share:
+        raise InputError(f"{second.name}: shares no finite pixel with {first.name}; render it again")
+    if share < 1:
+        a, b = (torch.where(good, values, 0) for values in (a, b))
     result: dict[str, Any] = {
         "width": first.width,
         "height": first.height,
-        "psnr_db": None if torch.equal(a, b) else psnr(a, b),
+        "excluded_pixels": good.numel() - int(good.sum()),
+        "psnr_db": None if torch.equal(a, b) else psnr(a, b) + 10 * math.log10(share),
     }
     if min(first.width, first.height) >= WINDOW:
-        result["ssim"] = ssim(a, b)
+        score = ssim(a, b, valid=good if share < 1 else None)
+        result |= {} if math.isnan(score) else {"ssim": score}
     result["largest_difference"] = max(float((a[:, rows] - b[:, rows]).abs().max()) for rows in strips)
     if first.state.layout == "rgb" and first.state.reference == "display" and first.state.primaries != "camera":
-        difference = torch.cat([_ciede2000(first, a[:, rows], b[:, rows]) for rows in strips])
+        difference = torch.cat([_ciede2000(first, a[:, rows], b[:, rows])[good[rows].flatten()] for rows in strips])
         result["ciede2000_mean"] = float(difference.mean())
         result["ciede2000_p95"] = float(difference.kthvalue(max(1, round(0.95 * difference.numel()))).values)
     return result

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restorekit.color.ictcp import WHITE_NITS
 from restorekit.color.primaries import CHROMATICITIES
-from restorekit.color.transfer import encode
+from restorekit.color.transfer import DIFFUSE_WHITE_NITS, encode
 from restorekit.errors import InputError
 from restorekit.frame import Frame
 from restorekit.metrics.light import Light, is_hdr, row_strips
@@ -28,7 +27,7 @@ CURE = (
 )
 
 
-def cvvdp_jod(reference: Frame, test: Frame, white_nits: float = WHITE_NITS) -> float:
+def cvvdp_jod(reference: Frame, test: Frame, white_nits: float = DIFFUSE_WHITE_NITS) -> float:
     """The quality of a frame in just-objectionable differences: 10 for no visible difference, less is worse.
 
     HDR frames are shown on the authors' standard HDR display, linear 1.0 at ``white_nits`` cd/m2, clipped at its peak

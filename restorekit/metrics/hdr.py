@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from restorekit.color.ictcp import delta_e_itp, rgb_to_ictcp
-from restorekit.color.primaries import CHROMATICITIES
+from restorekit.color.primaries import CHROMATICITIES, luminance
 from restorekit.errors import InputError
 from restorekit.frame import Frame
-from restorekit.metrics.light import Light, lights_of, luminance, row_strips
+from restorekit.metrics.light import Light, lights_of, row_strips
 from restorekit.metrics.mu_law import mu_law
 from restorekit.metrics.pu21 import DARKEST_NITS, PEAK, pu21_encode
 from restorekit.metrics.ssim import ssim_map

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from restorekit.color.primaries import CHROMATICITIES, conversion, luminance_weights, transformed
+from restorekit.color.primaries import CHROMATICITIES, conversion, transformed
 from restorekit.color.transfer import decode
 from restorekit.errors import InputError
 from restorekit.frame import Frame
@@ -57,18 +57,6 @@ def lights_of(reference: Frame, test: Frame) -> tuple[Light, Light]:
                 raise InputError(f"{name}: has {primaries} primaries and the other not; convert it to a standard space")
     target: Primaries = "bt2020" if own == "xyz" else own
     return Light(reference, target), Light(test, target)
-
-
-def luminance(linear: Tensor, primaries: Primaries) -> Tensor:
-    """Luminance ``[1,...]`` of linear RGB ``[3,...]``, or of what is gray as it is.
-
-    Raises ValueError for primaries ``camera`` and ``icc``.
-    """
-    if linear.shape[0] == 1:
-        return linear
-    red, green, blue = luminance_weights(primaries).tolist()
-    result: Tensor = (linear[:1] * red).add_(linear[1:2], alpha=green).add_(linear[2:], alpha=blue)
-    return result
 
 
 def row_strips(height: int, width: int) -> Iterator[slice]:

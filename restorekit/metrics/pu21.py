@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from restorekit.color.ictcp import WHITE_NITS
+from restorekit.color.transfer import DIFFUSE_WHITE_NITS
 from restorekit.metrics.psnr import psnr
 from restorekit.metrics.ssim import ssim
 
@@ -43,7 +43,7 @@ def pu21_encode(nits: Tensor) -> Tensor:
     return light.mul_(_P2).add_(_P1).div_(divisor).pow_(_P5).sub_(_P6).mul_(_P7)
 
 
-def pu21_psnr(first: Tensor, second: Tensor, white_nits: float = WHITE_NITS, peak: float = PEAK) -> float:
+def pu21_psnr(first: Tensor, second: Tensor, white_nits: float = DIFFUSE_WHITE_NITS, peak: float = PEAK) -> float:
     """PSNR in dB of two linear tensors of one shape after PU21; inf when equal.
 
     On RGB it is the authors' PSNR, on luminance their PSNRY. ``white_nits`` is the luminance of 1.0 in cd/m2.
@@ -53,7 +53,7 @@ def pu21_psnr(first: Tensor, second: Tensor, white_nits: float = WHITE_NITS, pea
     return psnr(pu21_encode(first * white_nits), pu21_encode(second * white_nits), peak)
 
 
-def pu21_ssim(first: Tensor, second: Tensor, white_nits: float = WHITE_NITS, peak: float = PEAK) -> float:
+def pu21_ssim(first: Tensor, second: Tensor, white_nits: float = DIFFUSE_WHITE_NITS, peak: float = PEAK) -> float:
     """Mean SSIM of two linear luminance images ``[1,H,W]``, at least 11x11, after PU21.
 
     ``white_nits`` is the luminance of 1.0 in cd/m2, ``peak`` the dynamic range that SSIM's constants refer to.

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restorekit.color.primaries import CHROMATICITIES
+from restorekit.color.primaries import CHROMATICITIES, luminance
 from restorekit.color.transfer import encode
 from restorekit.errors import InputError
 from restorekit.frame import Frame
-from restorekit.metrics.light import Light, luminance, row_strips
+from restorekit.metrics.light import Light, row_strips
 from restorekit.metrics.tmqi import MINIMUM, tmqi
 from restorekit.planes import to_float
 

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
-from restorekit.metrics.window import OVERLAP, WINDOW, moments, window_strips
+from restorekit.metrics.window import WINDOW, moments, window_strips, windows_inside
 
 
-def ssim(first: Tensor, second: Tensor, peak: float = 1.0) -> float:
+def ssim(first: Tensor, second: Tensor, peak: float = 1.0, valid: Tensor | None = None) -> float:
     """Mean SSIM of two ``[C,H,W]`` tensors, 0..``peak``, at least 11x11.
 
     Gaussian window 11x11 with sigma 1.5, only where it fits, K1 = 0.01 and K2 = 0.03
-    (Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE TIP 2004). In float64, strip by strip.
+    (Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE TIP 2004). In float64, strip by strip. With ``valid``, bool ``[H,W]``, over the windows
+    that lie in it alone; NaN where none does.
 
     Raises ValueError for different shapes or images smaller than the window.
     """
     if first.shape != second.shape:
         raise ValueError(f"shapes differ: {tuple(first.shape)} and {tuple(second.shape)}")
-    channels, height, width = first.shape
+    _, height, width = first.shape
     if min(height, width) < WINDOW:
         raise ValueError(f"SSIM needs at least {WINDOW}x{WINDOW} px, got {width}x{height}")
-    total = 0.0
+    total, count = 0.0, 0
     for rows in window_strips(height, width):
+        inside = None if valid is None else windows_inside(valid[rows])
         for a, b in zip(first[:, rows], second[:, rows], strict=True):
-            total += float(ssim_map(a.double(), b.double(), peak).sum())
-    return total / (channels * (height - OVERLAP) * (width - OVERLAP))
+            scores = ssim_map(a.double(), b.double(), peak)
+            scores = scores if inside is None else scores[inside]
+            total += float(scores.sum())
+            count += scores.numel()
+    return total / count if count else math.nan
 
 
 def ssim_map(first: Tensor, second: Tensor, peak: float = 1.0) -> Tensor:

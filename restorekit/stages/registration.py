@@ -7,7 +7,7 @@ exposures need not be known; coarse to fine, so that only the neighbourhoods of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
 from typing import Literal
@@ -62,17 +62,22 @@ class View:
 
     gray: Gray
     usable: Gray
+    _reduced: dict[int, View] = field(default_factory=dict, repr=False)
 
     def reduced(self, factor: int) -> View:
-        """This view at a ``factor``-th of its size; usable where all pixels are."""
+        """This view at a ``factor``-th of its size; usable where all pixels are. Kept for the next time."""
         if factor == 1:
             return self
+        if factor in self._reduced:
+            return self._reduced[factor]
         height, width = self.gray.shape
         size = max(1, width // factor), max(1, height // factor)
         area = (slice(0, size[1] * factor), slice(0, size[0] * factor)) if min(height, width) >= factor else (...,)
         gray = cv2.resize(self.gray[area], size, interpolation=cv2.INTER_AREA)
         share = cv2.resize(self.usable[area], size, interpolation=cv2.INTER_AREA)
-        return View(gray.astype(np.uint8), np.where(share > 250, np.uint8(255), np.uint8(0)))
+        found = View(gray.astype(np.uint8), np.where(share > 250, np.uint8(255), np.uint8(0)))
+        self._reduced[factor] = found
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +127,10 @@ def find_pose(fixed: View, moving: View, *, model: Model = "homography", start: 
         if pose.model == "none":
             break
         points, matrix = (points + 0.5) * (factor / scale) - 0.5, scaled(pose.matrix, factor / scale)
-        pose, factor = _refined(fixed.reduced(scale), moving.reduced(scale), matrix, points, model), scale
+        found = _refined(fixed.reduced(scale), moving.reduced(scale), matrix, points, model)
+        if found.model == "none" and scale == factor:
+            break
+        pose, factor = found, scale
         if scale == 1 and _apart(pose.matrix, matrix, *fixed.gray.shape) <= SETTLED_PX:
             break
     return pose
@@ -465,4 +473,5 @@ def composed(first: Pose, then: Pose) -> Pose:
     models = [pose.model for pose in (first, then) if pose.model != "none"]
     model = min(models, key=MODELS.index) if models else "none"
     matrix = then.matrix @ first.matrix
-    return replace(first, matrix=matrix / matrix[2, 2], model=model)
+    residual = float(np.hypot(first.residual_px, then.residual_px))
+    return replace(then, matrix=matrix / matrix[2, 2], model=model, residual_px=residual)

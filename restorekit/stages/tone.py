@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restorekit.color.primaries import luminance_weights
+from restorekit.color import primaries as spaces
 from restorekit.errors import StageError
 from restorekit.facts import Facts
 from restorekit.frame import Frame
@@ -31,10 +31,9 @@ LINEAR_PICTURE = {"layout": ("rgb", "gray"), "reference": ("scene", "display"), 
 
 def luminance(pixels: Tensor, primaries: Primaries) -> Tensor:
     """``[C,H,W]`` as one plane ``[1,H,W]``: Y of linear RGB, luma of encoded RGB, gray as it is (a view)."""
-    if pixels.shape[0] == 1:
-        return pixels
-    red, green, blue = CAMERA_WEIGHTS if primaries == "camera" else luminance_weights(primaries).tolist()
-    return (pixels[0:1] * red).add_(pixels[1:2], alpha=green).add_(pixels[2:3], alpha=blue)
+    if primaries == "camera" and pixels.shape[0] == 3:
+        return spaces.weighted(pixels, CAMERA_WEIGHTS)
+    return spaces.luminance(pixels, primaries)
 
 
 @parameters

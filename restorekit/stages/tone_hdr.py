@@ -9,20 +9,19 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from restorekit.color.transfer import decode, encode
+from restorekit.color.transfer import DIFFUSE_WHITE_NITS, decode, encode
 from restorekit.errors import StageError
 from restorekit.facts import Facts
 from restorekit.frame import Frame
 from restorekit.stage import GLOBAL, Reach, Stage, StageSpec, param, parameters
 from restorekit.stages.guided import box_mean, guided
-from restorekit.stages.illuminant import block_means
 from restorekit.stages.tone import LINEAR_PICTURE
 from restorekit.stages.tone_base import Upsampler, block_luminance, block_size, strips
 from restorekit.stages.tone_luminance import LEAST, light, positive_luminance, recoloured
 from restorekit.strips import side_by_side
 
-DIFFUSE_WHITE_NITS = 203.0
-"""What linear 1.0 is on an HDR display (ITU-R BT.2408)."""
+PQ_PEAK_NITS = 10000.0
+"""The most that PQ can say; a brighter source counts as this."""
 
 NOISE = 0.03
 """Linear differences up to about this are noise or texture when highlights are looked for."""
@@ -36,10 +35,10 @@ class Bt2390(Stage):
     """The EETF of BT.2390: light up to ``peak_nits`` for an HDR display; 1.0 stays diffuse white, 203 cd/m2.
 
     On the PQ scale everything below the knee stays as it is, and a Hermite spline bends what lies above it so that
-    the source's peak becomes the display's. Where the source's peak is not higher, nothing changes. ``luminance``
-    bends luminance and lets bright saturated light fade to white, ``max_rgb`` bends the largest channel and keeps all
-    saturation. Place the exposure before it: values are taken as they are. The result is display-referred linear, 0
-    to ``peak_nits / 203``.
+    the source's peak becomes the display's. Where the source's peak is not higher, nothing changes, except that light
+    above the display's peak is scaled down to it, all channels alike. ``luminance`` bends luminance and lets bright
+    saturated light fade to white, ``max_rgb`` bends the largest channel and keeps all saturation. Place the exposure
+    before it: values are taken as they are. The result is display-referred linear, 0 to ``peak_nits / 203``.
     """
 
     spec = StageSpec(
@@ -50,7 +49,8 @@ class Bt2390(Stage):
     )
     peak_nits: Annotated[float, param("Peak of the display", unit="cd/m2", ge=100, le=10000)] = 1000.0
     source_peak_nits: Annotated[
-        float | None, param("Light that becomes the peak; none: the brightest of the image", unit="cd/m2", ge=100)
+        float | None,
+        param("Light that becomes the peak; none: the largest finite value of the image", unit="cd/m2", ge=100),
     ] = None
     method: Annotated[Literal["luminance", "max_rgb"], param("What the curve acts on")] = "luminance"
 
@@ -58,18 +58,17 @@ class Bt2390(Stage):
         return self.source_peak_nits is None
 
     def measure(self, frame: Frame) -> Facts:
-        top = float(light(block_means(frame).values).max()) if frame.pixels.numel() else 0.0
+        rows = (frame.pixels[:, top:bottom] for top, bottom in strips(frame, 1))
+        top = max((float(each.nan_to_num(0.0, 0.0, 0.0).max()) for each in rows if each.numel()), default=0.0)
         return replace(frame.facts, measured={**frame.facts.measured, self.spec.name: top * DIFFUSE_WHITE_NITS})
 
     def apply(self, frame: Frame) -> Frame:
         source = self.source_peak_nits or frame.facts.measured.get(self.spec.name)
         if not isinstance(source, float):
             raise StageError(f"{frame.name}: {self.spec.name} has not measured the image; call the stage itself")
-        peak = self.peak_nits / DIFFUSE_WHITE_NITS
+        source, peak = min(source, PQ_PEAK_NITS), self.peak_nits / DIFFUSE_WHITE_NITS
         clean = light(frame.pixels)
-        if source <= self.peak_nits:
-            return frame.with_pixels(clean.clamp_max_(peak))
-        if self.method == "max_rgb":
+        if self.method == "max_rgb" or source <= self.peak_nits:
             largest = clean.amax(0, keepdim=True).clamp_min_(LEAST)
             return frame.with_pixels(clean.mul_(self._bent(largest, source) / largest).clamp_max_(peak))
         y = positive_luminance(clean, frame.state.primaries)
@@ -77,7 +76,9 @@ class Bt2390(Stage):
 
     def _bent(self, values: Tensor, source_nits: float) -> Tensor:
         """Linear values through the EETF, as a new tensor; black levels of source and display are 0."""
-        top = float(encode(torch.tensor([min(source_nits, 10000.0) / DIFFUSE_WHITE_NITS], dtype=torch.float64), "pq"))
+        if source_nits <= self.peak_nits:
+            return values.clamp_max(self.peak_nits / DIFFUSE_WHITE_NITS)
+        top = float(encode(torch.tensor([source_nits / DIFFUSE_WHITE_NITS], dtype=torch.float64), "pq"))
         limit = float(encode(torch.tensor([self.peak_nits / DIFFUSE_WHITE_NITS], dtype=torch.float64), "pq")) / top
         knee = 1.5 * limit - 0.5
         e = encode(values, "pq").div_(top).clamp_max_(1.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from restorekit.color.adaptation import D50, D65, adaptation, chromaticity, white_xyz
-from restorekit.color.primaries import CHROMATICITIES, conversion, luminance_weights, rgb_to_xyz, transformed
+from restorekit.color.primaries import CHROMATICITIES, conversion, luminance, luminance_weights, rgb_to_xyz, transformed
 from restorekit.state import Primaries
 
 ORACLES: dict[Primaries, str] = {
@@ -38,6 +38,16 @@ def test_luminance_weights_are_those_of_the_recommendations() -> None:
     assert np.allclose(luminance_weights("bt709"), [0.2126, 0.7152, 0.0722], atol=1e-4)
     assert np.allclose(luminance_weights("bt2020"), [0.2627, 0.6780, 0.0593], atol=1e-4)
     assert np.allclose(luminance_weights("xyz"), [0, 1, 0])
+
+
+@pytest.mark.parametrize("primaries", CHROMATICITIES)
+def test_luminance_is_the_y_of_xyz(primaries: Primaries) -> None:
+    rgb = torch.rand(3, 4, 5, dtype=torch.float64, generator=torch.manual_seed(0)) * 4 - 1
+    before = rgb.clone()
+    wanted = np.einsum("j,jhw->hw", rgb_to_xyz(primaries)[1], rgb.numpy())
+    assert np.allclose(luminance(rgb, primaries)[0].numpy(), wanted, atol=1e-12)
+    assert torch.equal(luminance(rgb[:1], primaries), rgb[:1]), "gray is its own"
+    assert torch.equal(rgb, before)
 
 
 @pytest.mark.parametrize("source", CHROMATICITIES)

@@ -238,6 +238,14 @@ def test_one_frame_or_another_format_is_refused(tmp_path: Path) -> None:
         write_ultrahdr(toned(scene()), scene(), tmp_path / "a.jpg", OutputSpec(format="jpeg"))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1)])
+def test_pictures_of_one_pixel_a_side(tmp_path: Path, size: tuple[int, int]) -> None:
+    codes = Frame(torch.full((3, *size), 128, dtype=torch.uint8), SRGB)
+    for base in (codes, codes.as_float()):
+        write_ultrahdr(base, Frame(torch.full((3, *size), 3.0), LINEAR), tmp_path / "a.jpg")
+        assert torch.allclose(read(tmp_path / "a.jpg", gain_map="apply").pixels, torch.tensor(3.0), rtol=0.05)
+
+
 def test_inputs_stay_as_they_were(tmp_path: Path) -> None:
     light = scene()
     base = toned(light)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from dataclasses import replace
@@ -16,14 +17,14 @@ from typer.testing import CliRunner
 
 import restorekit as rk
 from restorekit.cli import app
+from restorekit.cli.compare import compare
 from restorekit.color.ictcp import delta_e_itp, rgb_to_ictcp
-from restorekit.color.primaries import conversion
-from restorekit.color.transfer import encode
+from restorekit.color.primaries import conversion, luminance
+from restorekit.color.transfer import DIFFUSE_WHITE_NITS, encode
 from restorekit.errors import InputError
 from restorekit.frame import Frame
 from restorekit.metrics import hdr, light
 from restorekit.metrics.compare import compare_frames
-from restorekit.metrics.light import luminance
 from restorekit.metrics.mu_law import mu_law_psnr
 from restorekit.metrics.pu21 import DARKEST_NITS, pu21_psnr, pu21_ssim
 from restorekit.state import SHORTHANDS, ImageState
@@ -111,6 +112,22 @@ def test_pixels_that_are_not_finite_are_left_out_and_counted() -> None:
     assert same(found, expected)
     with pytest.raises(InputError, match="no finite pixel"):
         compare_frames(FIRST, Frame(TEST * math.nan, SCENE))
+
+
+def test_pixels_of_pictures_that_are_not_finite_are_left_out_and_counted() -> None:
+    a, b = (values.clamp(0, 1) for values in (REFERENCE.clone(), TEST.clone()))
+    whole = compare_frames(Frame(a[:, :40], PHOTO), Frame(b[:, :40], PHOTO))
+    a[0, 40:], b[2, 40:] = math.nan, math.inf
+    found = compare_frames(Frame(a, PHOTO), Frame(b, PHOTO))
+    assert (found.pop("excluded_pixels"), whole.pop("excluded_pixels")) == (20 * 50, 0)
+    assert found.pop("height") - whole.pop("height") == 20
+    assert same(found, whole, tolerance=1e-6)
+    a[1, ::8, ::8] = -math.inf
+    found = compare_frames(Frame(a, PHOTO), Frame(b, PHOTO))
+    assert "ssim" not in found, "no window is left"
+    assert all(value is None or math.isfinite(value) for value in found.values())
+    with pytest.raises(InputError, match="no finite pixel"):
+        compare_frames(Frame(a * math.nan, PHOTO), Frame(b, PHOTO))
 
 
 def test_the_scale_is_fitted_and_told() -> None:
@@ -203,13 +220,17 @@ def test_pictures_of_one_kind_have_the_measures_of_before() -> None:
     error = (a.pixels.double() - b.pixels.double()) / 255
     assert found["psnr_db"] == pytest.approx(-10 * math.log10(float(error.square().mean())))
     assert found["largest_difference"] == pytest.approx(float(error.abs().max()))
-    names = {"width", "height", "psnr_db", "ssim", "largest_difference", "ciede2000_mean", "ciede2000_p95"}
-    assert set(found) == names
+    names = {"psnr_db", "ssim", "largest_difference", "ciede2000_mean", "ciede2000_p95"}
+    assert set(found) == names | {"width", "height", "excluded_pixels"}
     with pytest.raises(InputError, match="one kind"):
         compare_frames(a, replace(b, state=replace(PHOTO, primaries="p3")))
     mosaic = Frame(a.pixels[:1], SHORTHANDS["sensor-bayer"])
     with pytest.raises(InputError, match="mosaic"):
         compare_frames(FIRST, mosaic)
+
+
+def test_the_white_of_the_command_is_that_of_the_transfer_functions() -> None:
+    assert inspect.signature(compare).parameters["white_nits"].default == DIFFUSE_WHITE_NITS
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -318,8 +318,8 @@ class TestLaws(BracketLaws):
     )
 
 
-def read(paths: Sequence[Path], size: int = cv2.IMREAD_COLOR) -> Bracket:
-    pictures = [np.ascontiguousarray(cv2.imread(str(path), size)[:, :, ::-1]) for path in paths]
+def read(paths: Sequence[Path]) -> Bracket:
+    pictures = [np.ascontiguousarray(cv2.imread(str(path))[:, :, ::-1]) for path in paths]
     return Bracket.of([Frame(torch.from_numpy(each.transpose(2, 0, 1).copy())) for each in pictures])
 
 
@@ -337,7 +337,7 @@ def detail_left(result: Bracket) -> list[float]:
 
 def test_a_real_bracket_from_the_hand(shared_data: Path) -> None:
     """Seven frames of a phone, near things in front of far ones."""
-    frames = read(sorted((shared_data / "brackets" / "dario_crusader").iterdir()), cv2.IMREAD_REDUCED_COLOR_2)
+    frames = read(sorted((shared_data / "brackets" / "dario_crusader").iterdir()))
     assert len(frames) == 7
     result = crops(Homography().run(frames))
     assert not result.reference.notes

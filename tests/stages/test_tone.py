@@ -94,6 +94,8 @@ def test_luminance() -> None:
     rgb = torch.tensor([0.2, 0.5, 0.9])[:, None, None]
     assert float(luminance(rgb, "bt709")) == pytest.approx(0.2126 * 0.2 + 0.7152 * 0.5 + 0.0722 * 0.9, abs=1e-4)
     assert float(luminance(rgb, "bt2020")) == pytest.approx(0.2627 * 0.2 + 0.6780 * 0.5 + 0.0593 * 0.9, abs=1e-4)
+    assert float(luminance(rgb, "camera")) == pytest.approx(0.25 * 0.2 + 0.5 * 0.5 + 0.25 * 0.9)
+    assert float(luminance(rgb[2:], "camera")) == pytest.approx(0.9)
 
 
 class TestExposure:

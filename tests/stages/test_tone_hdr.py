@@ -8,11 +8,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from restorekit.color.transfer import DIFFUSE_WHITE_NITS
 from restorekit.errors import StageError
 from restorekit.frame import Frame
 from restorekit.stage import run
 from restorekit.stages.tone import luminance
-from restorekit.stages.tone_hdr import DIFFUSE_WHITE_NITS, Bt2390, Expand
+from restorekit.stages.tone_hdr import Bt2390, Expand
 from restorekit.state import ImageState
 from restorekit.testing import StageLaws, rgb_frame
 
@@ -81,6 +82,42 @@ class TestBt2390:
             assert float(red[0, -1] / blue[0, -1]) > 0.9
         else:
             assert float(red[0, -1] / blue[0, -1]) == pytest.approx(0.03, rel=1e-3)
+
+    @pytest.mark.parametrize("method", ["luminance", "max_rgb"])
+    def test_a_small_light_keeps_its_hue(self, method: str) -> None:
+        """Too small to show in means of blocks, it is what the peak is measured by."""
+        frame = Frame(torch.full((3, 1100, 1000), 0.3), SCENE)
+        orange = frame.pixels[:, 1001, 501] = torch.tensor([16.0, 4.0, 0.8])
+        result = Bt2390(method=method)(frame)  # type: ignore[arg-type]
+        assert result.facts.measured["tone.bt2390"] == pytest.approx(16 * DIFFUSE_WHITE_NITS)
+        self.assert_hue(result.pixels[:, 1001, 501], orange)
+
+    @pytest.mark.parametrize("method", ["luminance", "max_rgb"])
+    @pytest.mark.parametrize(("source", "peak"), [(800.0, 1000.0), (1000.0, 1000.0), (1500.0, 1000.0), (20000, 10000)])
+    def test_what_exceeds_the_peak_of_the_source_keeps_its_hue(self, method: str, source: float, peak: float) -> None:
+        frame = rgb_frame(state=SCENE)
+        orange = frame.pixels[:, 2, 3] = torch.tensor([200.0, 50.0, 10.0])
+        stage = Bt2390(peak_nits=peak, source_peak_nits=source, method=method)  # type: ignore[arg-type]
+        found = stage(frame).pixels
+        assert float(found.max()) <= peak / DIFFUSE_WHITE_NITS + 1e-5
+        assert torch.allclose(found[:, 10:], frame.pixels[:, 10:], rtol=2e-3)
+        self.assert_hue(found[:, 2, 3], orange)
+
+    @staticmethod
+    def assert_hue(found: torch.Tensor, light: torch.Tensor) -> None:
+        """The channels stand in the order of the light, and their differences in its ratio, or all are equal."""
+        red, green, blue = found.tolist()
+        share = (light[1] - light[2]) / (light[0] - light[2])
+        assert green - blue == pytest.approx(float(share) * (red - blue), abs=1e-3)
+        assert red >= green >= blue
+
+    def test_a_pixel_without_a_number_is_no_peak(self) -> None:
+        frame = rgb_frame(state=SCENE)
+        frame.pixels[:, 0, :2] = torch.tensor([torch.inf, torch.nan])
+        result = Bt2390()(frame)
+        brightest = float(frame.pixels[frame.pixels.isfinite()].max())
+        assert result.facts.measured["tone.bt2390"] == pytest.approx(brightest * DIFFUSE_WHITE_NITS)
+        assert torch.equal(result.pixels[:, 1:], frame.pixels[:, 1:])
 
     def test_bad_values(self) -> None:
         pixels = torch.full((3, 4, 4), 0.2)
