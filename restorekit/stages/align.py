@@ -15,18 +15,9 @@ from restorekit.frame import Bracket, Frame
 from restorekit.planes import strip_rows, to_float
 from restorekit.stage import BracketStage, StageSpec, param, parameters
 from restorekit.stages.bracket_blocks import CLIPPED
-from restorekit.stages.registration import (
-    HIGHEST_CODE,
-    LOWEST_CODE,
-    Gray,
-    Model,
-    Pose,
-    View,
-    composed,
-    find_pose,
-    scaled,
-    view_of_codes,
-)
+from restorekit.stages.patches import HIGHEST_CODE, LOWEST_CODE, Gray, View, view_of_codes
+from restorekit.stages.pose import Model, Pose, composed, scaled
+from restorekit.stages.registration import find_pose
 from restorekit.stages.reprojection import Window, common_window, reprojected
 
 ALIGNED = {

@@ -16,7 +16,7 @@ from restorekit.frame import Bracket, Frame
 from restorekit.stage import BracketStage, StageSpec, param, parameters
 from restorekit.stages.align import ALIGNED, bracket_poses, either_way, measured_poses, view
 from restorekit.stages.bracket_blocks import CLIPPED, MOTION, OUTSIDE
-from restorekit.stages.registration import View
+from restorekit.stages.patches import View
 from restorekit.stages.reprojection import MASK_MARGIN_PX, way_back
 
 FLOW_PX, LEAST_FLOW_PX = 2048, 16

@@ -11,17 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from restorekit.stages.pyramid import filled
+
 REDUCED = 4
 """What is filled in is computed at this part of the size."""
 
+LEAST_SHARE = 1e-6
 Plane = NDArray[Any]
 
 
 def filled_in(pixels: Tensor, hidden: Tensor, floor: Sequence[float], step: int = 1) -> None:
     """Fill hidden pixels of ``[C,H,W]`` in place with the mean of those around that are brighter than ``floor``.
 
-    The nearest ones count, by push-pull over a pyramid (Gortler et al., The Lumigraph, SIGGRAPH 1996). Pixels without
-    such surroundings become ``floor``, a number a channel. ``step`` 2 fills the four planes of a Bayer mosaic apart.
+    The nearest ones count (:func:`restorekit.stages.pyramid.filled`). Pixels without such surroundings become
+    ``floor``, a number a channel. ``step`` 2 fills the four planes of a Bayer mosaic apart.
     """
     for channel, (plane, holes) in enumerate(zip(pixels, hidden, strict=True)):
         least = floor[channel] if len(floor) == pixels.shape[0] else min(floor)
@@ -41,19 +44,6 @@ def _around(values: Plane, known: NDArray[np.bool_]) -> Plane:
     size = max(1, -(-width // REDUCED)), max(1, -(-height // REDUCED))
     weights = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA).reshape(size[::-1])
     light = cv2.resize(np.where(known, values, 0).astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    smooth = _push_pull(light.reshape(size[::-1]), weights)
+    means = torch.from_numpy(light.reshape(size[::-1]) / np.maximum(weights, LEAST_SHARE))
+    smooth = filled(means[None], torch.from_numpy(weights))[0].numpy()
     return np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width))
-
-
-def _push_pull(values: Plane, weights: Plane) -> Plane:
-    """Weighted values ``[H,W]`` with those of coarser levels where nothing has weight."""
-    height, width = values.shape
-    if max(height, width) == 1:
-        return np.asarray(values / np.maximum(weights, 1e-9))
-    size = ((width + 1) // 2, (height + 1) // 2)
-    coarse = _push_pull(
-        *(cv2.resize(plane, size, interpolation=cv2.INTER_AREA).reshape(size[::-1]) for plane in (values, weights))
-    )
-    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width)
-    share = np.minimum(weights, 1)
-    return np.asarray(values / np.maximum(weights, 1e-9) * share + smooth * (1 - share))

@@ -18,7 +18,7 @@ from restorekit.planes import to_float
 from restorekit.stages.bracket_blocks import CLIPPED, OUTSIDE
 from restorekit.stages.demosaic import Domain, demosaic, noise_offset
 from restorekit.stages.mosaic import cfa_at, red_parity
-from restorekit.stages.registration import corners, projected
+from restorekit.stages.pose import corners, projected
 
 STRIP_ROWS = 256
 MARGIN_ROWS = 12

@@ -18,7 +18,9 @@ from restorekit.frame import Bracket, Frame
 from restorekit.stage import BracketStage
 from restorekit.stages import align
 from restorekit.stages.align import Homography, Mtb, aligned, bracket_poses, view
-from restorekit.stages.registration import Pose, View, find_pose, projected
+from restorekit.stages.patches import View
+from restorekit.stages.pose import Pose, projected
+from restorekit.stages.registration import find_pose
 from restorekit.state import SHORTHANDS, ImageState
 from restorekit.testing import BracketLaws, Scene, coded, mosaicked
 

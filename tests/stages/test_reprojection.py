@@ -12,7 +12,7 @@ import torch
 from restorekit.facts import Facts, Matrix, Metadata
 from restorekit.frame import Frame
 from restorekit.stages import reprojection
-from restorekit.stages.registration import corners, projected
+from restorekit.stages.pose import corners, projected
 from restorekit.stages.reprojection import Window, common_window, cropped_metadata, reprojected
 from restorekit.state import SHORTHANDS
 from restorekit.testing import Scene, coded, mosaicked
