@@ -15,24 +15,31 @@ def delivered(state: ImageState, spec: OutputSpec, source: tuple[Primaries, Tran
     """The state in which an output is written, given the state of the pipeline where it is taken.
 
     ``source`` is the colour space of the input, for ``color: source``; without it the state stays. Linear, PQ and
-    HLG values keep their transfer function and change primaries only, unless PQ or HLG is asked for; gray ones have
-    no primaries to change. A source's transfer function that the format cannot hold is left out.
+    HLG values keep their transfer function and change primaries only, unless PQ or HLG is asked for, or the format
+    holds no linear light of a display, which is then encoded; gray ones have no primaries to change. A source's
+    transfer function that the format cannot hold is left out, and where need be its primaries.
     """
     wanted = source if spec.color == "source" else COLOR_SPACES.get(spec.color or "")
     if spec.format == "ultrahdr":
         return _ultrahdr_base(state, wanted, chosen=spec.color not in (None, "source"))
+    if spec.color == "source" and wanted is None:
+        wanted = state.primaries, state.transfer
     if wanted is None or not _has_colors(state):
         return state
     primaries, transfer = wanted
     if state.layout == "gray":
         primaries = state.primaries
-    if state.transfer not in ("srgb", "gamma") and spec.color not in _HDR:
-        transfer = state.transfer
-    target = replace(state, primaries=primaries, transfer=transfer)
-    if spec.color == "source" and refusal(spec.format, spec.bits, target):
-        target = replace(state, primaries=primaries)
-        return state if refusal(spec.format, spec.bits, target) else target
-    return target
+    kept = state.transfer not in ("srgb", "gamma") and spec.color not in _HDR
+    transfers: list[Transfer] = [state.transfer if kept else transfer]
+    if spec.color == "source":
+        transfers.append(state.transfer)
+    if kept and state.transfer == "linear" and state.reference == "display":
+        transfers += [transfer, "srgb"]
+    targets = [replace(state, primaries=primaries, transfer=each) for each in transfers]
+    if spec.color == "source":
+        targets += [replace(state, transfer=each) for each in transfers] + [state]
+    fitting = (target for target in targets if not refusal(spec.format, spec.bits, target))
+    return next(fitting, targets[-1] if spec.color == "source" else targets[0])
 
 
 def _ultrahdr_base(state: ImageState, wanted: tuple[Primaries, Transfer] | None, *, chosen: bool) -> ImageState:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from restorekit.delivery import delivered
 from restorekit.errors import InputError, RestorekitError
 from restorekit.io.brackets import Grouping, group_brackets, name_order
-from restorekit.io.formats import FORMATS, OutputSpec, format_of_path
+from restorekit.io.formats import FORMATS, Format, OutputColor, OutputSpec, format_of_path
 from restorekit.io.read import READABLE
 from restorekit.io.sidecar import beside
 from restorekit.journal import Journal, stamp
-from restorekit.pipeline import Pipeline, output_problems
+from restorekit.pipeline import Pipeline, output_problems, tap_index
 
 Existing = Literal["skip", "overwrite", "rename", "error"]
 Action = Literal["run", "up to date", "kept"]
@@ -162,19 +163,29 @@ def _specs_for_file(pipeline: Pipeline, output: Path) -> tuple[OutputSpec, ...]:
     """The output the pipeline declares for this extension, or its first one in that format.
 
     The colour space, the stage it is taken from, and a depth that the format has too are kept. ``.jpg`` stands for an
-    Ultra HDR picture where the pipeline declares one and no JPEG before it.
+    Ultra HDR picture where the pipeline declares one and no JPEG before it. A format that cannot hold the first output
+    gets the standard picture of an Ultra HDR one, if need be in the colour space that this has there, or in sRGB.
     """
     wanted = format_of_path(output)
     assert wanted is not None
     same = [spec for spec in pipeline.outputs if output.suffix.lower() in FORMATS[spec.format].extensions]
     if same:
         return (same[0],)
-    first = pipeline.outputs[0]
-    bits = first.bits if first.bits in FORMATS[wanted].bits else None
-    made = replace(
-        first, format=wanted, bits=bits, compression=None, from_=first.tap, hdr=None, sdr=None, headroom=None
-    )
-    return (made,)
+    ids, states = [step.id for step in pipeline.steps], pipeline.states()
+    made = [_in_format(pipeline.outputs[0], wanted)]
+    for spec in pipeline.outputs if states else ():
+        if spec.format == "ultrahdr" and not any(output_problems(spec, ids, states)):
+            base = delivered(states[tap_index(spec, ids) + 1], spec)
+            colors: tuple[OutputColor | None, ...] = (spec.color, "p3" if base.primaries == "p3" else "srgb", "srgb")
+            made += [replace(_in_format(spec, wanted), color=color) for color in colors]
+    fitting = (spec for spec in made if states and not any(output_problems(spec, ids, states)))
+    return (next(fitting, made[0]),)
+
+
+def _in_format(spec: OutputSpec, wanted: Format) -> OutputSpec:
+    """An output in another format that holds one picture."""
+    bits = spec.bits if spec.bits in FORMATS[wanted].bits else None
+    return replace(spec, format=wanted, bits=bits, compression=None, from_=spec.tap, hdr=None, sdr=None, headroom=None)
 
 
 def _sources(

@@ -15,8 +15,10 @@ from restorekit.color.transfer import decode
 from restorekit.errors import PipelineError, RestorekitError
 from restorekit.frame import Frame
 from restorekit.io import read, write
-from restorekit.io.formats import OutputSpec
+from restorekit.io.brackets import Grouping
+from restorekit.io.formats import FORMATS, OutputSpec
 from restorekit.jobs import for_output, plan
+from restorekit.pipeline import Pipeline
 from restorekit.report import RunReport
 from restorekit.runner import Runner, RunOptions
 from restorekit.schema import parse
@@ -168,16 +170,54 @@ def test_renditions_of_different_sizes_fail_by_name(tmp_path: Path) -> None:
 def test_a_jpg_that_is_named_is_the_ultra_hdr_picture_that_the_pipeline_declares(tmp_path: Path) -> None:
     source = light(tmp_path / "a.exr")
     both = parse(SCENE, "p.yaml")
-    (made,) = for_output(both, [source], tmp_path / "b.jpg")[0].outputs
-    assert made.format == "ultrahdr"
-    (made,) = for_output(both, [source], tmp_path / "b.jpeg")[0].outputs
-    assert (made.format, made.from_) == ("jpeg", "scene"), "as the first output says"
+    for name in ("b.jpg", "b.JPEG"):
+        (made,) = for_output(both, [source], tmp_path / name)[0].outputs
+        assert made.format == "ultrahdr"
+    (made,) = for_output(both, [source], tmp_path / "b.exr")[0].outputs
+    assert (made.format, made.from_) == ("exr", "scene"), "as the first output says"
     alone = parse(SCENE.replace("  - {format: exr, from: scene}\n", ""), "p.yaml")
     (made,) = for_output(alone, [source], tmp_path / "b.png")[0].outputs
     assert (made.format, made.from_, made.hdr, made.sdr) == ("png", "tone", None, None)
     plain = parse(SCENE.replace("{format: exr, from: scene}", "{format: jpeg, from: encoded, name: plain}"), "p.yaml")
     (made,) = for_output(plain, [source], tmp_path / "b.jpg")[0].outputs
     assert made.format == "jpeg"
+
+
+@pytest.mark.parametrize("name", ["bracket-to-hdr", "hdr-to-display", "sdr-to-hdr"])
+def test_any_picture_file_can_be_named(tmp_path: Path, name: str) -> None:
+    """A format for displays gets the standard picture where the first output is not for it; EXR stays light."""
+    source = light(tmp_path / "a.exr")
+    pipe = bundled_pipeline(name)
+    for kind in (".jpg", ".jpeg", ".png", ".tif", ".webp", ".avif", ".jxl", ".exr", ".hdr"):
+        made = plan(pipe, [source], tmp_path / f"b{kind}", grouping=Grouping(by="folder"))
+        (spec,) = made.outputs
+        assert kind in FORMATS[spec.format].extensions
+        if kind in (".png", ".webp", ".jxl"):
+            assert spec.tap == next(each.sdr for each in pipe.outputs if each.format == "ultrahdr")
+    if name == "bracket-to-hdr":
+        assert plan(pipe, [source], tmp_path / "b.exr").outputs[0].from_ == "scene"
+
+
+def bundled_pipeline(name: str) -> Pipeline:
+    return parse(bundled.pipelines()[name].read_text(), name)
+
+
+def test_a_named_png_is_the_standard_picture_in_its_colours(tmp_path: Path) -> None:
+    wide = Frame(torch.rand(3, 8, 8, generator=torch.manual_seed(3)).repeat_interleave(8, 1).repeat_interleave(8, 2),
+                 ImageState(primaries="p3"))  # fmt: skip
+    for name, source in (
+        ("hdr-to-display", light(tmp_path / "a.exr")),
+        ("sdr-to-hdr", write(wide, tmp_path / "a.png", OutputSpec(format="png", bits=16))),
+    ):
+        pipe = bundled_pipeline(name)
+        for kind in ("jpg", "png", "jxl"):
+            target = tmp_path / f"{name}.{kind}"
+            list(Runner(for_output(pipe, [source], target)[0], plan(pipe, [source], target)).run())
+        shown, found = read(tmp_path / f"{name}.jpg"), read(tmp_path / f"{name}.png")
+        assert found.state == shown.state == ImageState(primaries="p3")
+        difference = (shown.as_float().pixels - found.as_float().pixels).abs()
+        assert float(difference.mean()) < 0.01
+        assert read(tmp_path / f"{name}.jxl").state == ImageState()
 
 
 def test_a_named_jpg_is_made(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def compare_frames(
     """Measures of two frames by name; the first is the reference.
 
     Two SDR pictures of one state: PSNR (dB; ``None`` for equal pictures), SSIM, CIEDE2000 (mean, 95th percentile) and
-    the largest difference; PSNR and SSIM are over the encoded RGB values, as the field does. Pixels with a value that is
-    not finite in one of them, and windows of SSIM that hold one, are left out and counted.
+    the largest difference; PSNR and SSIM are over the encoded RGB values, as the field does. Pixels with a value that
+    is not finite in one of them are left out and counted, and so are windows of SSIM that hold one.
     Two HDR frames (scene-linear, PQ or HLG): see :func:`restorekit.metrics.hdr.hdr_differences`, for which
     ``white_nits`` and ``fit_scale`` are.
     An HDR frame and an SDR picture, in either order: TMQI, see :mod:`restorekit.metrics.rendition`.

@@ -13,8 +13,8 @@ def ssim(first: Tensor, second: Tensor, peak: float = 1.0, valid: Tensor | None 
     """Mean SSIM of two ``[C,H,W]`` tensors, 0..``peak``, at least 11x11.
 
     Gaussian window 11x11 with sigma 1.5, only where it fits, K1 = 0.01 and K2 = 0.03
-    (Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE TIP 2004). In float64, strip by strip. With ``valid``, bool ``[H,W]``, over the windows
-    that lie in it alone; NaN where none does.
+    (Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, IEEE TIP 2004). With ``valid``, bool ``[H,W]``, only
+    windows that lie in it count; NaN where none does. In float64, strip by strip.
 
     Raises ValueError for different shapes or images smaller than the window.
     """

@@ -18,6 +18,7 @@ from PIL import Image
 from restorekit.facts import Metadata
 from restorekit.frame import Frame
 from restorekit.io import OutputSpec, exif_size, metadata, png_write, quantiser, read, write
+from restorekit.io.formats import FORMATS, Format
 from restorekit.io.tiff import Field
 from restorekit.state import ImageState
 
@@ -71,6 +72,14 @@ def test_png_of_any_shape_is_read_alike_by_others(
         path = write(frame, tmp_path / "a.png", OutputSpec(format="png", bits=bits, compression=compression))
         found = np.atleast_3d(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))[..., ::-1]
         np.testing.assert_array_equal(found, frame.pixels.permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("name", ["jpeg", "png", "tiff", "webp", "avif", "jxl"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1)])
+def test_integers_of_one_pixel_a_side(tmp_path: Path, size: tuple[int, int], name: Format) -> None:
+    path = tmp_path / f"a{FORMATS[name].extensions[0]}"
+    write(Frame(torch.full((3, *size), 128, dtype=torch.uint8), ImageState()), path, OutputSpec(format=name, bits=8))
+    assert torch.allclose(read(path).as_float().pixels, torch.tensor(128 / 255), atol=2 / 255)
 
 
 def test_image_data_of_png_may_lie_in_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ def test_formats_are_told_by_extension() -> None:
     assert [format_of_path(f"a.{name}") for name in ("webp", "avif", "jxl")] == ["webp", "avif", "jxl"]
     assert format_of_path("a.gif") is None
     assert format_of_path("a.jpg") == "jpeg", "of one picture; Ultra HDR files hold two and are asked for by name"
+    assert FORMATS["ultrahdr"].extensions == FORMATS["jpeg"].extensions
     extensions = [extension for name, kind in FORMATS.items() if name != "ultrahdr" for extension in kind.extensions]
     assert len(set(extensions)) == len(extensions)
 
