@@ -189,6 +189,9 @@ class Frame:
         )
 
 
+PILE, PILE_SHARE, HEADROOM = 8, 1e-4, 2.0
+"""So many equal largest values, and this share of all, mean that light was cut there; else it was so far above."""
+
 PROBE_PX = 256
 """About so many pixels a side are looked at to tell which frame is brighter."""
 
@@ -199,6 +202,25 @@ def _brightness(frame: Frame) -> float:
     step += 1 - step % 2  # odd, so that all colours of a mosaic are met
     sample = to_float(frame.pixels[:, ::step, ::step], digital_numbers=frame.state.reference == "sensor")
     return float(sample.nan_to_num(0.0, 0.0, 0.0).mean())
+
+
+def _with_clip_level(frame: Frame) -> Frame:
+    """A frame of a bracket that tells where it clips: at its largest value where that piles up, else far above.
+
+    Files of scene light (EXR) do not tell where it was cut; merging has to know.
+    """
+    if frame.state.reference != "scene" or frame.facts.clip_level is not None or "clipped" in frame.masks:
+        return frame
+    values = to_float(frame.pixels)
+    finite = values.isfinite()
+    largest = float(values[finite].max()) if bool(finite.any()) else 0.0
+    if largest <= 0:
+        return frame
+    reached = values >= largest
+    if int((reached & finite).sum()) < max(PILE, PILE_SHARE * values.numel()):
+        return replace(frame, facts=replace(frame.facts, clip_level=(HEADROOM * largest,) * values.shape[0]))
+    facts = replace(frame.facts, clip_level=(largest,) * values.shape[0])
+    return replace(frame, facts=facts, masks={**frame.masks, "clipped": reached.any(0, keepdim=True)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,6 +265,7 @@ class Bracket:
                     f"{frame.name}: is {frame.state}, but {first.name} of the same bracket is {first.state}; "
                     "use one kind of file"
                 )
+        frames = [_with_clip_level(frame) for frame in frames]
         if ev:
             marked = [replace(f, exposure=replace(f.exposure, ev_offset=e)) for f, e in zip(frames, ev, strict=True)]
             return Bracket(tuple(sorted(marked, key=lambda frame: frame.exposure.ev_offset or 0.0)))

@@ -227,7 +227,8 @@ def output_problems(spec: OutputSpec, ids: Sequence[str], states: Sequence[Image
     state = states[tap_index(spec, ids) + 1]
     light = states[hdr_index(spec, ids) + 1] if spec.hdr is not None else state
     if frames := next((found.frames for found in (state, light) if found.frames != "single"), None):
-        yield f"output: the pipeline still holds a {frames} here; merge or fuse it first (fusion.mertens)"
+        cure = "merge or fuse it first (merge.radiance, fusion.mertens)"
+        yield f"output: the pipeline still holds a {frames} here; {cure}"
         return
     for message in delivery_problems(spec, state):
         yield f"output: {message}"

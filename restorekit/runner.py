@@ -15,6 +15,7 @@ from restorekit.frame import Bracket, Frame
 from restorekit.io import read, write, write_ultrahdr
 from restorekit.io.formats import losses
 from restorekit.io.limits import DEFAULT, Limits
+from restorekit.io.metadata import camera_name
 from restorekit.io.privacy import Privacy, private
 from restorekit.io.write import SOFTWARE, quantiser
 from restorekit.isolation import DECODE_TIMEOUT_S, Isolation, internal_error
@@ -154,7 +155,12 @@ class Runner:
         spec = self.pipeline.input
         if spec is None or spec.state.frames == "single":
             return frames[0]
-        return Bracket.of(frames, self.options.ev or spec.exposures)
+        bracket = Bracket.of(frames, self.options.ev or spec.exposures)
+        cameras = sorted({name for frame in frames if (name := camera_name(frame.metadata.exif))})
+        if len(cameras) > 1:
+            said = f"the frames of a bracket are of different cameras: {', '.join(cameras)}"
+            return bracket.with_reference(bracket.reference.with_note(said))
+        return bracket
 
     def _read_one(self, path: Path) -> Frame:
         options = self.options

@@ -227,7 +227,9 @@ CURES: Mapping[str, Callable[[str, str], str]] = {
         "add color.camera_matrix before it" if have == "camera" else "move it before color.camera_matrix"
     ),
     "frames": lambda have, want: (
-        "set input.frames: bracket" if have == "single" else "merge or fuse the bracket before it"
+        "set input.frames: bracket, or move it before the stage that merges or fuses it"
+        if have == "single"
+        else "merge or fuse the bracket before it"
     ),
 }
 """What to do about a state a stage does not take: (what there is, what it wants) -> advice, by axis."""
@@ -248,6 +250,8 @@ def refusal(spec: StageSpec, state: ImageState, wrong: tuple[str, ...]) -> str:
     }
     wants = " or ".join(f"{value}{said}" for value in allowed)
     cure = CURES[axis](have, allowed[0])
+    if axis == "reference" and state.frames != "single" and (have, allowed[0]) == ("display", "scene"):
+        cure = "add merge.response before it"
     return f"{spec.name} wants {what[axis]}{wants}, what comes before it gives {have}{said}; {cure}"
 
 

@@ -300,6 +300,13 @@ def test_brackets_of_two_cameras_are_told_apart(pipeline: str, tmp_path: Path) -
     ]
 
 
+def test_frames_of_two_cameras_in_one_bracket_are_told(tmp_path: Path) -> None:
+    for k, (model, ev) in enumerate(zip(("One", "Two", "One"), EVS, strict=True)):
+        jpeg(tmp_path / "in" / f"{k}.jpg", seen(scene()), ev, k, model)
+    result = run("bracket-fusion", tmp_path / "in", tmp_path / "out", "--group", "folder")
+    assert result.code == 0 and "different cameras" in result.warnings
+
+
 PHOTO_PIPELINES = pytest.mark.parametrize("pipeline", ["bracket-to-hdr", "bracket-fusion"])
 
 

@@ -152,6 +152,18 @@ def test_the_reference_of_a_bracket_is_its_middle() -> None:
         assert bracket.frames[middle] is not other, "brackets are never changed in place"
 
 
+def test_brackets_of_scene_light_know_where_it_was_cut() -> None:
+    """EXR files do not tell; many equal largest values do."""
+    scene = ImageState("rgb", "scene", "linear", "bt2020")
+    light = torch.rand(3, 40, 50) * 4
+    cut, free = Bracket.of([Frame(light.clamp(max=1.0), scene), Frame(light, scene)])
+    assert cut.facts.clip_level == (1.0, 1.0, 1.0) and torch.equal(cut.masks["clipped"][0], (light >= 1).any(0))
+    assert free.facts.clip_level is not None and min(free.facts.clip_level) > float(light.max())
+    assert "clipped" not in free.masks
+    black, _ = Bracket.of([Frame(torch.zeros(3, 8, 8), scene), Frame(torch.ones(3, 8, 8), scene)])
+    assert black.facts.clip_level is None
+
+
 def test_a_stage_that_breaks_its_word_is_named() -> None:
     with pytest.raises(StageError, match=r"test\.cropping changed the size"):
         Pipeline([Cropping()])(Frame(torch.zeros(3, 40, 40)))

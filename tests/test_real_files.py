@@ -369,7 +369,8 @@ def test_brackets_are_found_by_subfolder_and_fused(shared_data: Path, tmp_path: 
     for name in names:
         frames = [encoded(path) for path in (shared_data / "brackets" / name).iterdir()]
         fused = encoded(tmp_path / "out" / f"{name}.jpg")
-        assert fused.shape == frames[0].shape
+        lost = np.subtract(frames[0].shape, fused.shape)
+        assert (lost >= 0).all() and (lost <= 12).all(), "cropped to what all frames show"
         assert badly_exposed(fused) < 0.9 * min(badly_exposed(frame) for frame in frames)
         darkest, brightest = min(frame.mean() for frame in frames), max(frame.mean() for frame in frames)
         assert darkest < fused.mean() < brightest

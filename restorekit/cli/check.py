@@ -62,7 +62,9 @@ def explain(
             else {"pointwise": "pixel by pixel", "global": "whole image"}[reach.kind]
         )
         params = {key: value for key, value in next(iter(item.values())).items() if key != "id"}
-        typer.echo(f"{number:>2}. {step.id}: {entry.summary} ({how})")
+        name = step.stage.spec.name
+        called = name if step.id == name else f"{step.id} ({name})"
+        typer.echo(f"{number:>2}. {called}: {entry.summary} ({how})")
         if params:
             typer.echo("      " + ", ".join(f"{key}={value}" for key, value in params.items()))
         for warning in step.stage.warnings(states[number - 1]):

@@ -15,6 +15,7 @@ import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from restorekit.errors import InputError
+from restorekit.io.read import is_raw
 
 if TYPE_CHECKING:
     from restorekit.facts import Exposure
@@ -79,7 +80,8 @@ def group_brackets(
     """Put files into brackets, each sorted from the darkest exposure to the brightest (by name where one is unknown).
 
     Files of different folders never share a bracket. With ``auto`` a new bracket starts after a pause longer than
-    ``rule.max_gap``, when the camera or the size of the picture changes, and when an exposure comes again.
+    ``rule.max_gap``, when the camera or the size of the picture changes, and when an exposure comes again; RAW files
+    and finished pictures are grouped apart.
     A file that does not tell its time and exposure stands alone; where ``subfolder`` says that the files lie in
     folders below the one given as input, all files of its folder are one bracket. ``read`` is how a file is asked.
 
@@ -95,8 +97,9 @@ def group_brackets(
             groups = _counted(shots, rule.by, folder)
         elif rule.by == "folder":
             groups = [shots]
-        else:
-            groups = _found(shots, rule.max_gap, subfolder)
+        else:  # cameras write RAW files and photographs of the same shots side by side
+            kinds = [[shot for shot in shots if is_raw(shot.path) is kind] for kind in (True, False)]
+            groups = [group for kind in kinds if kind for group in _found(kind, rule.max_gap, subfolder)]
         brackets += [tuple(shot.path for shot in _by_light(group)) for group in groups]
     return brackets
 
@@ -183,7 +186,7 @@ def _read(path: Path) -> Shot:
         block = metadata.find_exif(path)
     except InputError:
         block = b""
-    image, photo = metadata.exif_fields(block)
-    camera = f"{image.text(metadata.MAKE)} {image.text(metadata.MODEL)}"
+    _, photo = metadata.exif_fields(block)
+    camera = metadata.camera_name(block)
     size = photo.integer(metadata.PIXEL_X, 0), photo.integer(metadata.PIXEL_Y, 0)
     return Shot(path, metadata.capture_time(block), metadata.exposure_from_exif(block), camera, size)

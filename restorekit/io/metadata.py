@@ -146,6 +146,12 @@ def exif_fields(block: bytes) -> tuple[Directory, Directory]:
         return empty, empty
 
 
+def camera_name(block: bytes) -> str:
+    """Make and model that a block tells; empty where it tells none."""
+    image, _ = exif_fields(block)
+    return f"{image.text(MAKE)} {image.text(MODEL)}".strip()
+
+
 def exif_orientation(block: bytes) -> int:
     """The EXIF orientation 1..8; 1 where a block does not say, or says nonsense."""
     value = exif_fields(block)[0].integer(ORIENTATION, 1)

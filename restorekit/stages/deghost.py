@@ -118,11 +118,15 @@ class Deghost(BracketStage):
     def _regions(self, look: _Look, other: _Look, where: Mask) -> Mask:
         """Connected blocks in which two frames contradict each other.
 
-        Clipped blocks are at least as bright as they look, so that only their excess counts.
+        Clipped blocks are at least as bright as they look, so that only their excess counts: that of luminance, since
+        mixed channels may fall where one of those that they are made of clips.
         """
         difference = look.logs - other.logs
-        difference[:, look.burnt] = np.maximum(difference[:, look.burnt], 0)
-        difference[:, other.burnt] = np.minimum(difference[:, other.burnt], 0)
+        burnt = look.burnt | other.burnt
+        brightness = _brightness(look.logs[:, burnt]) - _brightness(other.logs[:, burnt])
+        brightness[look.burnt[burnt]] = np.maximum(brightness[look.burnt[burnt]], 0)
+        brightness[other.burnt[burnt]] = np.minimum(brightness[other.burnt[burnt]], 0)
+        difference[:, burnt] = brightness
         excess = np.maximum(np.abs(difference) - np.maximum(look.edges, other.edges), 0)
         score = np.sqrt(np.mean(excess**2 / (look.noise**2 + other.noise**2), axis=0)) / self.threshold
         score = cv2.medianBlur(np.where(where, score, 0).astype(np.float32), 3)
@@ -230,6 +234,12 @@ def _slow_change(difference: Plane, both: Mask) -> Plane:
     medians -= np.nanmedian(medians)
     filled = np.clip(np.nan_to_num(medians), -LARGEST_SLOW_EV, LARGEST_SLOW_EV).astype(np.float32)
     return np.asarray(cv2.resize(filled, difference.shape[::-1], interpolation=cv2.INTER_CUBIC), dtype=np.float32)
+
+
+def _brightness(logs: Plane) -> Plane:
+    """log2 of luminance ``[N]``, as far as it matters here, of log2 of light ``[C,N]``."""
+    weights = np.array((0.25, 0.5, 0.25) if len(logs) == 3 else (1.0,), np.float32)
+    return np.asarray(np.log2(weights @ np.exp2(logs)), dtype=np.float32)
 
 
 def _picked(planes: Sequence[NDArray[Any]], source: NDArray[np.int32]) -> NDArray[Any]:

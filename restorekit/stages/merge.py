@@ -25,9 +25,13 @@ from restorekit.stages.inpaint import filled_in
 ROLL_OFF = (0.85, 0.98)
 """Shares of the clip level between which a value loses its weight."""
 
+MUST_CLIP = 1.04
+"""Times the clip level: where darker frames show so much light, a frame cannot be right."""
+
 FEATHER = 0.008
 """Width of the blend at the edge of what is left out, as a share of the diagonal."""
 
+MUCH_CLIPPED = 0.2
 BLEND = 3
 """Exponent of what is admitted: frames weigh so differently that a linear ramp would end in a step."""
 
@@ -103,6 +107,9 @@ class Radiance(BracketStage):
         facts = replace(reference.facts, clip_level=shots[0].clip_level, noise=noise, exposure_gain=None)
         notes = tuple(dict.fromkeys(note for frame in frames for note in frame.notes))
         result = replace(reference, pixels=pixels, masks={CLIPPED: clipped}, facts=facts, notes=notes)
+        lost = float(clipped.sum()) / clipped.numel()
+        if lost > MUCH_CLIPPED:
+            result = result.with_note(f"{self.spec.name}: {lost:.0%} of the picture is clipped in all frames")
         if damaged:
             black = f", {nowhere} are one in no frame and become black" if nowhere else ""
             result = result.with_note(f"{self.spec.name}: {damaged} values are no numbers and left out{black}")
@@ -110,9 +117,9 @@ class Radiance(BracketStage):
 
     def _merged(self, strips: Sequence[_Strip]) -> Tensor:
         """The light ``[C,h,W]`` of a strip."""
+        first = _first_merge(strips)
         if self.weighting == "debevec":
             return _debevec(strips)
-        first = _average(strips, [strip.trust / strip.gain for strip in strips])
         if self.weighting == "exposure":
             return first
         first.clamp_min_(0.0)
@@ -240,6 +247,23 @@ def _at_least(merged: Tensor, strips: Sequence[_Strip]) -> Tensor:
             least = torch.minimum(strip.light, strip.clip * strip.gain)  # rebuilt highlights are guesses
             merged = torch.where(counts & (merged < ROLL_OFF[0] * least), least, merged)
     return merged
+
+
+def _first_merge(strips: Sequence[_Strip]) -> Tensor:
+    """Light weighted by the light that was gathered, from the darkest frame on.
+
+    A frame loses its trust where the darker ones say that it must be clipped: what JPEG makes of clipped pixels, and
+    interpolation of those beside them, may lie well below the clip level.
+    """
+    weight = strips[0].trust / strips[0].gain
+    total, weights = strips[0].light * weight, weight
+    for strip in strips[1:]:
+        must_clip = total > weights * (strip.clip * strip.gain * MUST_CLIP)
+        strip.trust.masked_fill_(must_clip, 0.0)
+        weight = strip.trust / strip.gain
+        total.addcmul_(strip.light, weight)
+        weights = weights + weight
+    return total.div_(weights)
 
 
 def _average(strips: Sequence[_Strip], weights: Sequence[Tensor]) -> Tensor:

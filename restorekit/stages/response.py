@@ -32,6 +32,9 @@ LOWEST, HIGHEST = 8, 248
 """Codes between which brackets tell about the curve."""
 
 QUANTILES = 256
+REFUSED_EV = 0.5
+"""A recovered curve that leaves more is none."""
+
 AGREES_EV = 0.2
 """The curve of the file's colour space is kept while the exposures it implies are this near to those known."""
 
@@ -92,18 +95,23 @@ class Response(BracketStage):
         own = _curve_of(transfer)
         stops = nominal_stops(bracket.frames)
         pairs = [] if self.curve == "srgb" else _pairs(bracket.frames, stops)
-        curve, notes = own, []
-        off = _contradiction(own, pairs)
-        if pairs and (self.curve == "recover" or (off > AGREES_EV and not _tells_wrong_exposures(own, pairs))):
-            curve = _recovered(own, pairs)
+        found = _found(own, pairs, always=self.curve == "recover")
+        notes = []
+        if found is not None and stops is not None and _contradiction(found, pairs) > REFUSED_EV:
+            notes.append("no curve fits the frames and the exposures of their files, which are not used for it")
+            stops, pairs = None, _pairs(bracket.frames, None)
+            found = _found(own, pairs, always=self.curve == "recover")
+        if found is not None:
+            off, left = _contradiction(own, pairs), _contradiction(found, pairs)
             guess = "; its contrast is a guess, since exposures are unknown" if stops is None else ""
             why = "do not follow" if off > AGREES_EV else "follow"
             notes.append(
                 f"the frames {why} {transfer} (off by {off:.2f} EV): the camera's curve was recovered "
-                f"from them (off by {_contradiction(curve, pairs):.2f} EV){guess}"
+                f"from them (off by {left:.2f} EV){guess}"
             )
         elif self.curve == "recover":
             notes.append("the frames do not differ enough to recover the camera's curve; that of their files is used")
+        curve = own if found is None else found
         target = self.emits(bracket.state).primaries
         frames = [_linear(frame, curve, target, recovered=curve is not own) for frame in bracket]
         middle = len(frames) // 2
@@ -136,11 +144,20 @@ def _curve_of(transfer: Transfer) -> Curve:
     return decode(codes, transfer).numpy().astype(np.float64)
 
 
+def _found(own: Curve, pairs: Sequence[Pair], *, always: bool) -> Curve | None:
+    """The camera's curve, where the frames call for another one than ``own``."""
+    if not pairs or not (always or (_contradiction(own, pairs) > AGREES_EV and not _tells_wrong_exposures(own, pairs))):
+        return None
+    return _recovered(own, pairs)
+
+
 def _pairs(frames: Sequence[Frame], stops: Sequence[float] | None) -> list[Pair]:
     """What neighbouring frames make of the same light, by the ranks of their values, all channels together."""
-    order = range(len(frames)) if stops is None else sorted(range(len(frames)), key=lambda index: stops[index])
     ranks = np.linspace(0.002, 0.998, QUANTILES)
-    values = [np.quantile(_sample(frames[index]), ranks, axis=1).T for index in order]
+    ranked = [np.quantile(_sample(frame), ranks, axis=1).T for frame in frames]
+    brightness = [float(values.mean()) for values in ranked] if stops is None else stops
+    order = sorted(range(len(frames)), key=lambda index: brightness[index])
+    values = [ranked[index] for index in order]
     found = []
     for (a, dark), (b, bright) in pairwise(zip(order, values, strict=True)):
         step = None if stops is None else stops[b] - stops[a]

@@ -50,6 +50,11 @@ def test_whole_seconds_are_allowed_for() -> None:
     assert names([shot("a", 0, 0.1), shot("b", 4, 0.4)]) == [["a"], ["b"]]
 
 
+def test_raw_files_and_photographs_of_the_same_shots_are_apart() -> None:
+    shots = [shot(f"{i}.{kind}", i, 0.01 * 4**i) for i in range(3) for kind in ("cr2", "jpg")]
+    assert names(shots) == [["0.cr2", "1.cr2", "2.cr2"], ["0.jpg", "1.jpg", "2.jpg"]]
+
+
 def test_the_longest_pause_can_be_set() -> None:
     shots = [shot("a", 0.5, 0.1), shot("b", 6.5, 0.4)]
     assert names(shots, Grouping(max_gap=5.0)) == [["a"], ["b"]]

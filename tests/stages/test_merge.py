@@ -238,6 +238,18 @@ def test_nothing_is_darker_than_a_frame_that_clips_there() -> None:
     assert found[:, :5].min() < 0, "and what is not clipped stays as it is"
 
 
+def test_a_frame_that_must_be_clipped_is_not_believed() -> None:
+    """JPEG leaves clipped pixels somewhat below the largest code, unmarked; darker frames show the light."""
+    light = np.full((3, 40, 50), 3.0)
+    frames = bracket(light, (-3, 0, 3))
+    for index in (1, 2):
+        frame = frames.frames[index]
+        noisy = torch.full_like(frame.pixels, 0.9)
+        frames = changed(frames, index, replace(frame.with_pixels(noisy), masks={}))
+    for weighting in WEIGHTINGS:
+        assert np.abs(values(merge(frames, weighting)) / light - 1).max() < 2 * HALF_STEP, weighting
+
+
 def test_rebuilt_highlights_do_not_overrule_measured_light() -> None:
     """A frame whose clipped red was rebuilt far too high knows only that red is above where it clips."""
     light = np.full((3, 40, 50), 0.5)

@@ -175,6 +175,17 @@ def test_files_that_tell_wrong_exposures_make_no_curve(times: tuple[float, ...])
     assert torch.allclose(result.reference.pixels.float(), decode(wrong[1].as_float().pixels, "srgb"), rtol=1e-3)
 
 
+def test_exposures_that_no_curve_fits_are_left_aside() -> None:
+    """The times of the darkest and the brightest shot exchanged: the shape is found as if nothing were known."""
+    frames = bracket(camera).frames
+    times = [frame.exposure for frame in frames]
+    wrong = run(Bracket(tuple(replace(f, exposure=e) for f, e in zip(frames, times[::-1], strict=True))))
+    unknown = run(bracket(camera, known=False))
+    assert "no curve fits" in told(wrong)
+    for one, other in zip(wrong, unknown, strict=True):
+        assert torch.equal(one.pixels, other.pixels)
+
+
 def test_more_contrast_is_a_curve_too() -> None:
     """A power of sRGB has its shape; all frames agree about the contrast."""
 
