@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from restorekit.facts import Matrix
 from restorekit.stages.patches import Gray, View, good_places, matched
-from restorekit.stages.pose import Model, Points, Pose, apart, fitted, is_sane, scaled
+from restorekit.stages.pose import INLIER_PX, Model, Points, Pose, apart, fitted, is_sane, scaled
 
 COARSE_PX = 1024
 """Long side of the views on which the first pose is sought."""
@@ -33,7 +33,8 @@ def find_pose(fixed: View, moving: View, *, model: Model = "homography") -> Pose
     and at full size, there until it settles. A model is accepted when at least 16 patches (affine 10, translation 4)
     and 40 % of those that could be matched lie within 1 px of it (scenes with depth: 2 or 4 px), when these spread over
     the picture (standard deviation of 15 % of its sides, affine 10 %), and when it neither folds nor shears by more
-    than 30 %. Else the next simpler one is tried, at last ``none``, the identity.
+    than 30 %. Else the next simpler one is tried, at last ``none``, the identity; so is it where a translation that
+    nobody asked for leaves more than 1 px.
 
     Source: patches by Gauss-Newton (Baker & Matthews, Lucas-Kanade 20 Years On, IJCV 2004, with gain and offset); Lowe
     2004 (SIFT); Barath et al., MAGSAC++, CVPR 2020; iteratively reweighted least squares with Tukey's weights.
@@ -60,6 +61,8 @@ def find_pose(fixed: View, moving: View, *, model: Model = "homography") -> Pose
         pose, factor = found, scale
         if scale == 1 and apart(pose.matrix, matrix, *fixed.gray.shape) <= SETTLED_PX:
             break
+    if pose.model == "translation" and model != "translation" and pose.residual_px > INLIER_PX:
+        return Pose(np.eye(3), patches=pose.patches)
     return pose
 
 
