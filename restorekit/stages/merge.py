@@ -21,12 +21,16 @@ from restorekit.stages.bracket_blocks import CLIPPED, MOTION, OUTSIDE
 from restorekit.stages.deghost import DEFAULT_NOISE
 from restorekit.stages.exposures import gains
 from restorekit.stages.inpaint import filled_in
+from restorekit.strips import side_by_side
 
 ROLL_OFF = (0.85, 0.98)
 """Shares of the clip level between which a value loses its weight."""
 
 MUST_CLIP = 1.04
 """Times the clip level: where darker frames show so much light, a frame cannot be right."""
+
+SURE = 0.5
+"""Trust from which on a darker frame may say so: not in the blended edges of what is left out."""
 
 FEATHER = 0.008
 """Width of the blend at the edge of what is left out, as a share of the diagonal."""
@@ -90,17 +94,20 @@ class Radiance(BracketStage):
         pixels = torch.empty((channels, height, width))
         clipped = torch.empty((channels, height, width), dtype=torch.bool)
         hidden = torch.empty((channels, height, width), dtype=torch.bool)
-        damaged, nowhere = 0, 0
-        rows = max(2, strip_rows(width) // 2)  # several frames at once have to stay in the cache
-        for top in range(0, height, rows):
-            into = slice(top, min(top + rows, height))
-            strips = [shot.strip(into.start, into.stop) for shot in shots]
-            clipped[:, into], hidden[:, into] = _without_trust(strips, len(frames) // 2)
-            pixels[:, into] = _at_least(self._merged(strips), strips)
+        damage: list[tuple[int, int]] = []
+
+        def work(top: int, bottom: int) -> None:
+            strips = [shot.strip(top, bottom) for shot in shots]
+            clipped[:, top:bottom], hidden[:, top:bottom] = _without_trust(strips, len(frames) // 2)
+            pixels[:, top:bottom] = _at_least(self._merged(strips), strips)
             broken = [strip.broken for strip in strips if strip.broken is not None]
-            damaged += sum(int(values.sum()) for values in broken)
-            if len(broken) == len(strips):
-                nowhere += int(torch.stack(broken).all(0).sum())
+            if broken:
+                everywhere = int(torch.stack(broken).all(0).sum()) if len(broken) == len(strips) else 0
+                damage.append((sum(int(values.sum()) for values in broken), everywhere))
+
+        rows = max(2, strip_rows(width) // 2)  # several frames at once have to stay in the cache
+        side_by_side(work, [(top, min(top + rows, height)) for top in range(0, height, rows)])
+        damaged, nowhere = (sum(counts) for counts in zip((0, 0), *damage, strict=True))
         if bool(hidden.any()):
             filled_in(pixels, hidden, shots[len(frames) // 2].clip_level, 2 if reference.state.is_mosaic else 1)
         noise = _merged_noise(shots) if reference.facts.noise else None
@@ -256,10 +263,11 @@ def _first_merge(strips: Sequence[_Strip]) -> Tensor:
     interpolation of those beside them, may lie well below the clip level.
     """
     weight = strips[0].trust / strips[0].gain
-    total, weights = strips[0].light * weight, weight
+    total, weights, trusted = strips[0].light * weight, weight, strips[0].trust > SURE
     for strip in strips[1:]:
-        must_clip = total > weights * (strip.clip * strip.gain * MUST_CLIP)
+        must_clip = (total > weights * (strip.clip * strip.gain * MUST_CLIP)) & trusted
         strip.trust.masked_fill_(must_clip, 0.0)
+        trusted |= strip.trust > SURE
         weight = strip.trust / strip.gain
         total.addcmul_(strip.light, weight)
         weights = weights + weight

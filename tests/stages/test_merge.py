@@ -250,6 +250,19 @@ def test_a_frame_that_must_be_clipped_is_not_believed() -> None:
         assert np.abs(values(merge(frames, weighting)) / light - 1).max() < 2 * HALF_STEP, weighting
 
 
+def test_the_blended_edge_of_motion_overrules_nothing() -> None:
+    """A bright thing in the darkest frame alone, left out there; beside it the frame hardly counts."""
+    light = np.full((3, 80, 120), 0.5)
+    frames = bracket(light, (-2, 0, 2))
+    dark = frames.frames[0]
+    pixels = dark.pixels.clone()
+    pixels[:, :, 63:] = 0.9
+    motion = torch.zeros(1, 80, 120, dtype=torch.bool)
+    motion[:, :, 64:] = True
+    frames = changed(frames, 0, replace(dark, pixels=pixels, masks={**dark.masks, "motion": motion}))
+    assert values(merge(frames)).max() < 0.6
+
+
 def test_rebuilt_highlights_do_not_overrule_measured_light() -> None:
     """A frame whose clipped red was rebuilt far too high knows only that red is above where it clips."""
     light = np.full((3, 40, 50), 0.5)
