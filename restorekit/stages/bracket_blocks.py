@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from restorekit.color.transfer import decode
 from restorekit.frame import Frame
+from restorekit.planes import to_float
 from restorekit.stages.illuminant import BlockMeans, block_means
 
 STRIP_ROWS = 128
@@ -43,10 +45,7 @@ def bracket_blocks(frames: Sequence[Frame], most: int) -> list[Blocks]:
 
 
 def _blocks(frame: Frame, most: int) -> Blocks:
-    if frame.state.transfer != "linear":
-        means = _encoded_blocks(frame, most)
-    else:
-        means = block_means(frame if frame.pixels.dtype.is_floating_point else frame.as_float(), most)
+    means = block_means(frame, most) if frame.state.is_mosaic else _picture_blocks(frame, most)
     shown = torch.ones_like(means.clean)
     height, width = means.clean.shape
     for name in (OUTSIDE, MOTION):
@@ -58,23 +57,34 @@ def _blocks(frame: Frame, most: int) -> Blocks:
     return Blocks(means.values, means.clean, shown)
 
 
-def _encoded_blocks(frame: Frame, most: int) -> BlockMeans:
+def _picture_blocks(frame: Frame, most: int) -> BlockMeans:
+    """Blocks of RGB and gray frames, as :func:`block_means` makes them; encoded ones are averaged as codes."""
     factor = max(1, int(np.ceil(np.sqrt(frame.height * frame.width / most))))
     factor = min(factor, frame.height, frame.width)
     height, width = frame.height // factor, frame.width // factor
-    values = np.empty((height, width, frame.pixels.shape[0]), np.float32)
+    values = np.empty((frame.pixels.shape[0], height, width), np.float32)
     clean = np.empty((height, width), np.bool_)
+    marked = frame.masks.get(CLIPPED)
+    limit = _limit(frame)
     rows = max(1, STRIP_ROWS // factor)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        codes = frame.pixels[:, top * factor : bottom * factor, : width * factor].permute(1, 2, 0)
-        stored = np.ascontiguousarray(codes.float().numpy() if codes.dtype == torch.float16 else codes.numpy())
-        most_code = 1.0 if stored.dtype.kind == "f" else float(np.iinfo(stored.dtype).max)
-        limits = tuple((bound,) * stored.shape[2] for bound in (-np.inf, ENCODED_CLIP * most_code))
-        burnt = cv2.bitwise_not(cv2.inRange(stored, *limits))
+        part = slice(top * factor, bottom * factor), slice(0, width * factor)
         size = (width, bottom - top)
-        mean = cv2.resize(stored.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-        values[top:bottom] = mean.reshape(bottom - top, width, -1) / most_code
-        clean[top:bottom] = cv2.resize(burnt, size, interpolation=cv2.INTER_AREA).reshape(bottom - top, width) == 0
-    light = decode(torch.from_numpy(values).permute(2, 0, 1).contiguous(), frame.state.transfer)
+        strip = to_float(frame.pixels[:, *part])
+        burnt = (strip >= limit if marked is None else marked[:, *part]).any(0)
+        marks = burnt.numpy().view(np.uint8) * np.uint8(255)
+        clean[top:bottom] = cv2.resize(marks, size, interpolation=cv2.INTER_AREA).reshape(bottom - top, width) == 0
+        for plane, into in zip(strip, values, strict=True):
+            mean = cv2.resize(plane.contiguous().numpy(), size, interpolation=cv2.INTER_AREA)
+            into[top:bottom] = mean.reshape(bottom - top, width)
+    light = decode(torch.from_numpy(values), frame.state.transfer)
     return BlockMeans(light, torch.from_numpy(clean) & light.isfinite().all(0))
+
+
+def _limit(frame: Frame) -> Tensor:
+    """The least values ``[C,1,1]`` that count as clipped."""
+    if frame.state.transfer != "linear":
+        return torch.tensor(ENCODED_CLIP)
+    level = frame.facts.clip_level or (math.inf,)
+    return torch.tensor(level if len(level) == frame.pixels.shape[0] else (min(level),))[:, None, None]
