@@ -29,6 +29,12 @@ ROLL_OFF = (0.85, 0.98)
 MUST_CLIP = 1.04
 """Times the clip level: where darker frames show so much light, a frame cannot be right."""
 
+NEARLY_CLIPPED = 0.6
+"""Share of the clip level above which values may be clipped for all that, near others that are: within a block of
+JPEG. Lower and lonely ones are of something else."""
+
+BLOCK_PX = 9
+
 SURE = 0.5
 """Trust from which on a darker frame may say so: not in the blended edges of what is left out."""
 
@@ -57,9 +63,9 @@ class Radiance(BracketStage):
     times a roll-off from 85 to 98 % of the clip level, channel by channel, 0 where the mask ``clipped`` says so and
     where the masks ``motion`` and ``outside`` leave it out, with blended edges. What is clipped in all frames is taken
     from the darkest; what is clipped in the reference, with something else in front of it in all darker frames, is
-    filled as bright as what is clipped around it. Both are marked in the mask ``clipped``. Nothing comes out darker,
-    by more than the roll-off, than the light at which a frame clips that is clipped there. Mosaics are merged photosite
-    by photosite.
+    filled as bright as what is clipped around it. Both are marked in the mask ``clipped``. Where the reference is
+    clipped, nothing comes out darker, by more than the roll-off, than the light at which a frame clips that is clipped
+    there. Mosaics are merged photosite by photosite.
 
     The result has camera, metadata and exposure of the reference; ``facts.clip_level`` is where the darkest frame
     clips, ``facts.noise`` what is left in the shadows. Values that are no numbers get no weight, with a note.
@@ -99,7 +105,8 @@ class Radiance(BracketStage):
         def work(top: int, bottom: int) -> None:
             strips = [shot.strip(top, bottom) for shot in shots]
             clipped[:, top:bottom], hidden[:, top:bottom] = _without_trust(strips, len(frames) // 2)
-            pixels[:, top:bottom] = _at_least(self._merged(strips), strips)
+            unseen = strips[len(frames) // 2].trust <= 0
+            pixels[:, top:bottom] = _at_least(self._merged(strips), strips, unseen)
             broken = [strip.broken for strip in strips if strip.broken is not None]
             if broken:
                 everywhere = int(torch.stack(broken).all(0).sum()) if len(broken) == len(strips) else 0
@@ -137,7 +144,7 @@ class Radiance(BracketStage):
 class _Strip:
     """Rows of a frame on the scale of the reference: light ``[C,h,W]`` and how far it counts (0..1); what it was
     multiplied by, its noise and its clip level on the frame's own scale, to be broadcast; what is admitted, what
-    reaches the clip level, and what is no number."""
+    reaches the clip level, what is no number, and what may be clipped though it is below the clip level."""
 
     light: Tensor
     trust: Tensor
@@ -147,6 +154,7 @@ class _Strip:
     admitted: Tensor | None
     burnt: Tensor
     broken: Tensor | None
+    doubtful: Tensor
 
     def variance(self, light: Tensor) -> Tensor:
         """The variance that light on the scale of the reference has in this frame."""
@@ -163,6 +171,7 @@ class _Shot:
     noise: tuple[Tensor, Tensor]
     clip: Tensor
     admitted: NDArray[np.uint8] | None
+    clipping: NDArray[np.uint8] | None
 
     @staticmethod
     def of(frame: Frame) -> _Shot:
@@ -175,7 +184,7 @@ class _Shot:
         )
         frame = _with_spread_clipping(frame)
         clip = torch.tensor([level[c] if len(level) == colors else min(level) for c in range(colors)])
-        return _Shot(frame, gain, (a, b), clip, _admitted(frame))
+        return _Shot(frame, gain, (a, b), clip, _admitted(frame), _near_clipping(frame))
 
     @property
     def clip_level(self) -> tuple[float, ...]:
@@ -203,7 +212,10 @@ class _Shot:
             burnt &= ~broken
             trust.masked_fill_(broken, 0.0)
             stored = stored.masked_fill(broken, 0.0)
-        return _Strip(stored * gain, trust, gain, (a, b), clip, admitted, burnt, broken)
+        doubtful = stored > clip * NEARLY_CLIPPED
+        if self.clipping is not None:
+            doubtful &= torch.from_numpy(self.clipping[top:bottom] > 0)
+        return _Strip(stored * gain, trust, gain, (a, b), clip, admitted, burnt, broken, doubtful)
 
     def _spread(self, values: Tensor, top: int, bottom: int) -> Tensor:
         """Values by colour at the pixels of rows: ``[C,1,1]``, at the photosites of a mosaic ``[1,h,W]``."""
@@ -245,11 +257,11 @@ def _without_trust(strips: Sequence[_Strip], reference: int) -> tuple[Tensor, Te
     return lost, hidden
 
 
-def _at_least(merged: Tensor, strips: Sequence[_Strip]) -> Tensor:
-    """Merged light, raised to what every frame says of it that is clipped there and admitted, where it is darker by
-    more than the roll-off: leaves in the wind and the like are too small to be found as motion."""
+def _at_least(merged: Tensor, strips: Sequence[_Strip], unseen: Tensor) -> Tensor:
+    """Merged light, where the reference does not see it (``unseen``), raised to what every frame says of it that is
+    clipped there and admitted: leaves in the wind and the like are too small to be found as motion."""
     for strip in strips[1:]:
-        counts = strip.burnt if strip.admitted is None else strip.burnt & (strip.admitted >= 1.0)
+        counts = strip.burnt & unseen if strip.admitted is None else strip.burnt & unseen & (strip.admitted >= 1.0)
         if bool(counts.any()):
             least = torch.minimum(strip.light, strip.clip * strip.gain)  # rebuilt highlights are guesses
             merged = torch.where(counts & (merged < ROLL_OFF[0] * least), least, merged)
@@ -265,7 +277,7 @@ def _first_merge(strips: Sequence[_Strip]) -> Tensor:
     weight = strips[0].trust / strips[0].gain
     total, weights, trusted = strips[0].light * weight, weight, strips[0].trust > SURE
     for strip in strips[1:]:
-        must_clip = (total > weights * (strip.clip * strip.gain * MUST_CLIP)) & trusted
+        must_clip = (total > weights * (strip.clip * strip.gain * MUST_CLIP)) & trusted & strip.doubtful
         strip.trust.masked_fill_(must_clip, 0.0)
         trusted |= strip.trust > SURE
         weight = strip.trust / strip.gain
@@ -300,6 +312,14 @@ def _with_spread_clipping(frame: Frame) -> Frame:
         return frame
     grown = cv2.dilate(mask[0].numpy().view(np.uint8), np.ones((3, 3), np.uint8))
     return replace(frame, masks={**frame.masks, CLIPPED: torch.from_numpy(grown > 0)[None]})
+
+
+def _near_clipping(frame: Frame) -> NDArray[np.uint8] | None:
+    """Where clipped pixels are near, ``[H,W]``; ``None`` where it is not known what is clipped."""
+    mask = frame.masks.get(CLIPPED)
+    if mask is None:
+        return None
+    return np.asarray(cv2.dilate(mask.any(0).numpy().view(np.uint8), np.ones((BLOCK_PX, BLOCK_PX), np.uint8)))
 
 
 def _admitted(frame: Frame) -> NDArray[np.uint8] | None:
