@@ -171,7 +171,7 @@ class _Shot:
     noise: tuple[Tensor, Tensor]
     clip: Tensor
     admitted: NDArray[np.uint8] | None
-    clipping: NDArray[np.uint8] | None
+    clipping: NDArray[np.bool_] | None
 
     @staticmethod
     def of(frame: Frame) -> _Shot:
@@ -214,7 +214,7 @@ class _Shot:
             stored = stored.masked_fill(broken, 0.0)
         doubtful = stored > clip * NEARLY_CLIPPED
         if self.clipping is not None:
-            doubtful &= torch.from_numpy(self.clipping[top:bottom] > 0)
+            doubtful &= torch.from_numpy(self.clipping[top:bottom])
         return _Strip(stored * gain, trust, gain, (a, b), clip, admitted, burnt, broken, doubtful)
 
     def _spread(self, values: Tensor, top: int, bottom: int) -> Tensor:
@@ -314,12 +314,13 @@ def _with_spread_clipping(frame: Frame) -> Frame:
     return replace(frame, masks={**frame.masks, CLIPPED: torch.from_numpy(grown > 0)[None]})
 
 
-def _near_clipping(frame: Frame) -> NDArray[np.uint8] | None:
+def _near_clipping(frame: Frame) -> NDArray[np.bool_] | None:
     """Where clipped pixels are near, ``[H,W]``; ``None`` where it is not known what is clipped."""
     mask = frame.masks.get(CLIPPED)
     if mask is None:
         return None
-    return np.asarray(cv2.dilate(mask.any(0).numpy().view(np.uint8), np.ones((BLOCK_PX, BLOCK_PX), np.uint8)))
+    marks = np.bitwise_or.reduce(mask.numpy().view(np.uint8))
+    return np.asarray(cv2.dilate(marks, np.ones((BLOCK_PX, BLOCK_PX), np.uint8))).view(np.bool_)
 
 
 def _admitted(frame: Frame) -> NDArray[np.uint8] | None:
