@@ -314,7 +314,7 @@ def test_real_people_come_from_the_reference(shared_data: Path) -> None:
 
 
 def test_without_it_there_are_traces() -> None:
-    """That the last test can fail: where the brightest shot alone has the thing, a plain merge is far from the truth."""
+    """That the last test can fail: where the brightest shot has the thing, a plain merge is far from the truth."""
     truth, there = with_thing(background(), 1), disc(PLACES[2])
     plain, deghosted = Radiance().run(moving()), Radiance().run(marked(moving()))
     assert isinstance(plain, Frame) and isinstance(deghosted, Frame)
