@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from restorekit.io.write import write as write
     from restorekit.pipeline import InputSpec as InputSpec
     from restorekit.pipeline import Pipeline as Pipeline
+    from restorekit.stages.restore import Restore as Restore
     from restorekit.state import ImageState as ImageState
+    from restorekit.zoo.model import load_model as load_model
 
 __version__ = "0.1.0"
 
@@ -42,7 +44,9 @@ _PUBLIC = {
     "Limits": "io",
     "OutputSpec": "io",
     "Pipeline": "pipeline",
+    "Restore": "stages.restore",
     "RestorekitError": "errors",
+    "load_model": "zoo.model",
     "read": "io",
     "read_bracket": "io",
     "write": "io",

@@ -6,8 +6,10 @@ import ctypes
 import sys
 
 import torch
+from torch import Tensor
 
 from restorekit.errors import RestorekitError
+from restorekit.io.limits import available_memory
 
 
 def choose(name: str = "auto") -> torch.device:
@@ -61,3 +63,39 @@ def describe() -> str:
     if torch.cuda.is_available():
         return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
     return "Apple GPU" if torch.backends.mps.is_available() else "none seen by torch; the CPU is used"
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can be allocated on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + held
+    return available_memory()
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU computes bfloat16 in hardware."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of main memory on a device; to a GPU without waiting for it."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the device or here."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("not enough memory" in said or "out of memory" in said)
+    )
+
+
+def release(device: torch.device) -> None:
+    """Give cached memory of a device back, after memory ran out."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    release_freed_memory()

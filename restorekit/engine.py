@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,13 +13,14 @@ from torch import Tensor
 from restorekit.device import release_freed_memory
 from restorekit.edge import bridge, delivery
 from restorekit.errors import Cancelled, InputError
+from restorekit.execution import Execution, Precision
 from restorekit.frame import Bracket, Frame
 from restorekit.io.dng.opcodes import parse
 from restorekit.io.formats import OutputSpec
 from restorekit.io.write import HALF_MAX
 from restorekit.pipeline import Pipeline, Step, fold, hdr_index, tap_index
 from restorekit.stage import BracketStage, Stage, run
-from restorekit.strips import Collector, Sink, run_chain, to_cpu
+from restorekit.strips import Collector, RowStage, Sink, push, run_chain, to_cpu
 
 T = TypeVar("T")
 
@@ -32,16 +33,20 @@ class Run:
     """How to run a pipeline, and what it took. One value a processed image.
 
     ``strip_rows`` forces the height of strips (even), for tests and small memories; ``workers`` is the
-    number of threads that run strips on the CPU. ``seconds`` holds the time by step id afterwards, summed over
-    workers. ``cancelled`` is asked between strips.
+    number of threads that run strips on the CPU. ``precision`` and ``tile`` are for networks
+    (:class:`restorekit.execution.Execution`). ``seconds`` holds the time by step id afterwards, summed over
+    workers, ``networks`` how those of each step were run. ``cancelled`` is asked between strips and tiles.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Precision = "auto"
+    tile: int | Literal["auto", "off"] = "auto"
     strip_rows: int | None = None
     workers: int = field(default_factory=torch.get_num_threads)
     progress: Progress | None = None
     cancelled: Callable[[], bool] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    networks: dict[str, str] = field(default_factory=dict)
 
     def tell(self, step: str, share: float) -> None:
         if self.cancelled is not None and self.cancelled():
@@ -206,7 +211,7 @@ def _halved(frame: Frame) -> Frame:
 
 def _group_end(steps: Sequence[Step], start: int, image: Frame | Bracket) -> int:
     """The last step that can run in one pass of strips with the step at ``start``."""
-    if steps[start].stage.reach().kind == "global":
+    if steps[start].stage.reach().kind == "global" and not isinstance(steps[start].stage, RowStage):
         return start
     frames = image.frames if isinstance(image, Bracket) else (image,)
     end = start
@@ -231,6 +236,8 @@ def _group(
     """One global stage, or one pass of strips; ``held`` is emptied so that the input can be freed."""
     frame = held.pop()
     first = steps[0].stage
+    if isinstance(first, RowStage):
+        return _rows(first, steps, frame, sinks, options, whole, base, total)
     if first.needs_measure(frame) or first.reach().kind == "global":
         frame = frame.as_float()
     first.check(frame)
@@ -263,6 +270,37 @@ def _group(
     )
     for step, spent in zip(steps, seconds, strict=True):
         options.seconds[step.id] = options.seconds.get(step.id, 0.0) + spent
+    return collector.frame() if whole else frame
+
+
+def _rows(
+    stage: RowStage,
+    steps: Sequence[Step],
+    frame: Frame,
+    sinks: Mapping[int, Sequence[Sink]],
+    options: Run,
+    whole: bool,
+    base: float,
+    total: int,
+) -> Frame:
+    """A stage that hands out rows, and the pass of strips that follows it."""
+    stage.check(frame)
+    step = steps[0].id
+    execution = Execution(options.device, options.precision, options.tile)
+    execution.tell = lambda share: options.tell(step, base + share * len(steps) / total)
+    following = [step.stage for step in steps[1:]]
+    collector = Collector()
+    everyone = {k - 1: list(v) for k, v in sinks.items()}
+    if whole:
+        everyone.setdefault(len(following) - 1, []).append(collector)
+    seconds = [0.0] * len(following)
+    started = time.perf_counter()
+    push(stage.rows(frame, execution), following, everyone, device=options.device, seconds=seconds)
+    for each, spent in zip(steps[1:], seconds, strict=True):
+        options.seconds[each.id] = options.seconds.get(each.id, 0.0) + spent
+    spent = time.perf_counter() - started - sum(seconds)
+    options.seconds[step] = options.seconds.get(step, 0.0) + spent
+    options.networks[step] = execution.summary
     return collector.frame() if whole else frame
 
 

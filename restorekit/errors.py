@@ -21,6 +21,10 @@ class OutputError(RestorekitError):
     """A result that cannot be written: wrong format for its state, full disk, no permission."""
 
 
+class ModelError(RestorekitError):
+    """A model that cannot be used: unknown, without weights, or weights that do not fit."""
+
+
 class StageError(RestorekitError):
     """A stage that was given a frame it cannot work on."""
 

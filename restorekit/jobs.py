@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -101,7 +100,7 @@ def plan(
     used: set[Path] = set()
     jobs: list[Job] = []
     touched = {path.resolve() for paths, _ in sources for path in paths}
-    settings = repr((pipeline.fingerprint, salt, [(path, stamp(path)) for path in _files_of(pipeline)]))
+    settings = repr((pipeline.fingerprint, salt, _stamped(pipeline)))
     for paths, relative in sources:
         wanted = (output,) if single else _names(outputs, folder, relative, paths, used)
         clash = [path for path in wanted if path.resolve() in touched]
@@ -138,15 +137,9 @@ def _check(pipeline: Pipeline, outputs: Sequence[OutputSpec], output: Path) -> N
             raise RestorekitError(f"{output}: {message.removeprefix('output: ')}")
 
 
-def _files_of(pipeline: Pipeline) -> Iterator[Path]:
-    """The files that stages are given as parameters."""
-    for step in pipeline.steps:
-        for field in dataclasses.fields(step.stage):  # type: ignore[arg-type]
-            value = getattr(step.stage, field.name)
-            if isinstance(value, Path):
-                if not value.is_file():
-                    raise InputError(f"{value}: no such file (parameter {field.name} of {step.id})")
-                yield value
+def _stamped(pipeline: Pipeline) -> list[tuple[Path, object]]:
+    """The files that stages read, each with what tells its versions apart."""
+    return [(path, stamp(path)) for step in pipeline.steps for path in step.stage.files()]
 
 
 def for_output(pipeline: Pipeline, inputs: Sequence[Path], output: Path) -> tuple[Pipeline, bool]:

@@ -203,13 +203,14 @@ def fold(start: ImageState, stages: Sequence[Stage | None]) -> Folded:
             states.append(state)
             continue
         spec = stage.spec
-        wrong = state.differences(spec.accepts)
+        accepts = stage.accepts()
+        wrong = state.differences(accepts)
         if wrong and not guessing:
-            problems.append((index, stage_refusal(spec, state, wrong)))
+            problems.append((index, stage_refusal(stage, state, wrong)))
         if not guessing and not wrong:
             problems += [(index, missing_fact(spec, fact)) for fact in stage.needs() if fact not in facts]
         guessing = guessing and bool(wrong)
-        state = stage.emits(state.changed({axis: spec.accepts[axis][0] for axis in wrong}))
+        state = stage.emits(state.changed({axis: accepts[axis][0] for axis in wrong}))
         facts |= {*spec.adds, *stage.needs()}
         states.append(state)
     return Folded(tuple(states), tuple(problems))

@@ -6,15 +6,15 @@ Third parties name theirs in the entry point group ``restorekit.stages``
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from restorekit.errors import RestorekitError
+from restorekit.names import did_you_mean as did_you_mean
 from restorekit.stages import BUILT_IN, StageEntry
 
 if TYPE_CHECKING:
@@ -53,9 +53,3 @@ def stage_class(name: str) -> type[Stage]:
             f"stage '{name}' ({entry.target}) calls itself '{found.spec.name}'; the names must be equal"
         )
     return found
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the closest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""

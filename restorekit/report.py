@@ -23,6 +23,7 @@ class JobReport:
     ``seconds`` is wall time by step (``read`` and ``write`` included), ``cpu_s`` the processor
     time of the whole job, ``peak_memory_mb`` the highest resident size of the process so far. ``measured`` is what
     stages found by their names (exposure in stops, temperature and tint), and the ``illuminant`` in camera RGB.
+    ``networks`` says by step how a network was run: ``exact, fp32, cpu``.
     """
 
     inputs: list[str]
@@ -31,6 +32,7 @@ class JobReport:
     error: str = ""
     warnings: list[str] = field(default_factory=list)
     measured: dict[str, float | tuple[float, ...]] = field(default_factory=dict)
+    networks: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
     cpu_s: float = 0.0

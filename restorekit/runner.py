@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from restorekit.engine import Progress, Run, render
 from restorekit.errors import OutputError, RestorekitError
+from restorekit.execution import Precision
 from restorekit.frame import Bracket, Frame
 from restorekit.io import read, write, write_ultrahdr
 from restorekit.io.formats import losses
@@ -29,13 +31,16 @@ class RunOptions:
     """Settings of a run that are not the pipeline's.
 
     ``ev`` gives the exposure offsets of a bracket's frames in file order, in stops.
-    ``strip_rows`` is the height of strips, chosen by width where not given.
+    ``strip_rows`` is the height of strips, chosen by width where not given; ``precision`` and ``tile`` are for
+    networks (:class:`restorekit.execution.Execution`).
     ``isolate`` decodes in a child process, so that a crash of a decoder fails one file, as does one that takes longer
     than ``decode_timeout_s``. ``limits`` refuse images that are too large before they are decoded, ``sidecar`` follows
     XMP files beside the inputs, and ``privacy`` chooses the metadata of outputs (:mod:`restorekit.io.privacy`).
     """
 
     strip_rows: int | None = None
+    precision: Precision = "auto"
+    tile: int | Literal["auto", "off"] = "auto"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     ev: tuple[float, ...] = ()
     privacy: Privacy = "keep"
@@ -123,7 +128,8 @@ class Runner:
         return report
 
     def _make(self, job: Job, report: JobReport, progress: Progress | None) -> None:
-        run = Run(device=self.options.device, strip_rows=self.options.strip_rows, progress=progress)
+        options = self.options
+        run = Run(options.device, options.precision, options.tile, options.strip_rows, progress=progress)
         started = time.perf_counter()
         images: list[Frame | Bracket] = [self._read(job.inputs)]
         run.seconds["read"] = time.perf_counter() - started
@@ -148,6 +154,7 @@ class Runner:
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
         run.seconds["write"] = time.perf_counter() - started
+        report.networks = run.networks
         report.seconds = {step: round(spent, 4) for step, spent in run.seconds.items()}
 
     def _read(self, paths: Sequence[Path]) -> Frame | Bracket:

@@ -6,7 +6,8 @@ and doc; the YAML checker, ``--set``, the JSON schema and the web sliders all re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
@@ -96,6 +97,10 @@ class Stage:
         """How far this stage looks; may depend on its parameters."""
         return POINTWISE
 
+    def accepts(self) -> Mapping[str, tuple[str, ...]]:
+        """The states this stage takes; may depend on its parameters."""
+        return self.spec.accepts
+
     def emits(self, state: ImageState) -> ImageState:
         """The state after this stage, given the state before it."""
         return state.changed(self.spec.emits)
@@ -128,6 +133,18 @@ class Stage:
         """What ``explain`` should warn about when this stage meets this state."""
         return ()
 
+    def files(self) -> Iterator[Path]:
+        """The files this stage reads beside the picture; results are made again when they change.
+
+        Raises RestorekitError when one is not there, before any picture is opened.
+        """
+        for parameter in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, parameter.name)
+            if isinstance(value, Path):
+                if not value.is_file():
+                    raise InputError(f"{value}: no such file (parameter {parameter.name} of {self.spec.name})")
+                yield value
+
     def __call__(self, frame: Frame) -> Frame:
         """Run on a whole frame: check the state and facts, measure, apply, declare the new state."""
         self.check(frame)
@@ -138,9 +155,9 @@ class Stage:
 
     def check(self, frame: Frame) -> None:
         """Raise StageError when the frame is in a state, or lacks a fact, that this stage cannot work with."""
-        wrong = frame.state.differences({k: v for k, v in self.spec.accepts.items() if k != "frames"})
+        wrong = frame.state.differences({k: v for k, v in self.accepts().items() if k != "frames"})
         if wrong:
-            raise StageError(f"{frame.name}: {refusal(self.spec, frame.state, wrong)}")
+            raise StageError(f"{frame.name}: {refusal(self, frame.state, wrong)}")
         for fact in self.needs():
             if getattr(frame.facts, fact) is None:
                 raise StageError(f"{frame.name}: {missing_fact(self.spec, fact)}")
@@ -235,11 +252,12 @@ CURES: Mapping[str, Callable[[str, str], str]] = {
 """What to do about a state a stage does not take: (what there is, what it wants) -> advice, by axis."""
 
 
-def refusal(spec: StageSpec, state: ImageState, wrong: tuple[str, ...]) -> str:
+def refusal(stage: Stage, state: ImageState, wrong: tuple[str, ...]) -> str:
     """Why a stage does not take a state and what to do, for the first axis that is wrong."""
+    spec = stage.spec
     order = [axis for axis in ("frames", "reference", "layout", "transfer", "primaries") if axis in wrong]
     axis = order[0]
-    have, allowed = getattr(state, axis), spec.accepts[axis]
+    have, allowed = getattr(state, axis), stage.accepts()[axis]
     said = {"reference": "-referred"}.get(axis, "")
     what = {
         "reference": "",

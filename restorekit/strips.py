@@ -18,9 +18,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from restorekit.errors import StageError
+from restorekit.execution import Execution
 from restorekit.frame import Frame
 from restorekit.planes import strip_rows, to_float
-from restorekit.stage import Stage, run
+from restorekit.stage import GLOBAL, Reach, Stage, run
 
 
 class Sink(Protocol):
@@ -83,6 +85,26 @@ class Collector:
         )
 
 
+class RowStage(Stage):
+    """Base of stages that give their result row band by row band, so that it never exists whole: networks."""
+
+    def reach(self) -> Reach:
+        return GLOBAL
+
+    def rows(self, frame: Frame, execution: Execution) -> Iterator[Frame]:
+        """The frame after this stage as strips from top to bottom, of the state that ``emits`` promises.
+
+        The pixels of ``frame`` are of any storage type.
+        """
+        raise StageError(f"stage {self.spec.name} gives no rows")
+
+    def apply(self, frame: Frame) -> Frame:
+        collector = Collector()
+        for strip in self.rows(frame, Execution()):
+            collector.take(strip)
+        return collector.frame()
+
+
 @dataclass
 class _Link:
     """One stage of a running chain, with the rows it still needs and who gets its result."""
@@ -142,6 +164,31 @@ def _stack(above: Frame, below: Frame) -> Frame:
 def to_cpu(frame: Frame) -> Frame:
     """The frame with all its planes in main memory."""
     return frame if frame.pixels.device.type == "cpu" else frame.planes(lambda plane: plane.cpu())
+
+
+def push(
+    strips: Iterator[Frame],
+    stages: Sequence[Stage],
+    sinks: Mapping[int, Sequence[Sink]],
+    *,
+    device: torch.device | None = None,
+    seconds: list[float] | None = None,
+) -> None:
+    """Push strips, as they come from top to bottom, through stages that are pointwise or local and already measured.
+
+    ``sinks`` maps the index of a stage to those who take its result, -1 to those who take the strips themselves.
+    """
+    links = [_Link(stage, tuple(sinks.get(k, ()))) for k, stage in enumerate(stages)]
+    for given in strips:
+        for sink in sinks.get(-1, ()):
+            sink.take(to_cpu(given))
+        strip: Frame | None = _loaded(given, device) if links else None
+        for link in links:
+            if strip is None:
+                break
+            strip = link.feed(strip)
+    if seconds is not None:
+        seconds[:] = [link.seconds for link in links]
 
 
 def run_chain(

@@ -19,13 +19,13 @@ import restorekit
 PACKAGE = Path(restorekit.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "state", "planes", "facts", "frame", "bundled"),
+    ("errors", "names", "state", "planes", "facts", "frame", "bundled"),
     ("color",),
     ("io",),
-    ("stage", "strips", "tiling", "device"),
-    ("architectures", "zoo", "stages", "metrics"),
-    ("registry", "delivery", "pipeline", "schema", "json_schema", "edge", "engine", "testing"),
-    ("journal", "jobs", "isolation", "runner", "report", "camera", "data", "train"),
+    ("stage", "strips", "tiling", "execution", "device"),
+    ("architectures", "inference", "zoo", "stages", "metrics"),
+    ("registry", "delivery", "delivery_stream", "pipeline", "schema", "json_schema", "edge", "engine", "testing"),
+    ("journal", "jobs", "isolation", "runner", "evaluate", "report", "camera", "data", "train"),
     ("cli", "web"),
     ("__init__", "__main__"),
 )
@@ -38,6 +38,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "gradio": ("web",),
     "lpips": ("metrics.lpips",),
     "pycvvdp": ("metrics.cvvdp",),
+    "safetensors": ("zoo.checkpoint",),
+    "spandrel": ("zoo.community",),
     "torchvision": (),
 }
 """Libraries that only the named modules import."""
@@ -157,7 +159,15 @@ def test_import_is_light() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("--version",), ("run", "--help"), ("pipelines", "list"), ("stages", "list"), ("models", "list")],
+    [
+        ("--help",),
+        ("--version",),
+        ("run", "--help"),
+        ("eval", "--help"),
+        ("pipelines", "list"),
+        ("stages", "list"),
+        ("models", "list"),
+    ],
     ids=" ".join,
 )
 def test_command_line_answers_without_torch(arguments: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""``restorekit pipelines | stages | models``: what there is."""
+"""``restorekit pipelines | stages``: what there is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 
 pipelines = typer.Typer(help="The shipped pipelines.", no_args_is_help=True)
 stages = typer.Typer(help="The stages that pipelines are made of.", no_args_is_help=True)
-models = typer.Typer(help="The learned models.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -115,9 +114,3 @@ def _axes(values: Mapping[str, str]) -> str:
 
 def _limit(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
-
-
-@models.command("list")
-def list_models(as_json: Json = False) -> None:
-    """Model cards and whether their weights are installed."""
-    _rows([], as_json, "no models yet")

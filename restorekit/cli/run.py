@@ -8,7 +8,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -44,6 +44,15 @@ class Privacy(StrEnum):
     STRIP = "strip"
 
 
+class Arithmetic(StrEnum):
+    """In which precision networks compute."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
 def run(
     pipeline: Annotated[str, typer.Argument(help="Name of a shipped pipeline, or a YAML file.")],
     paths: Annotated[
@@ -59,8 +68,15 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     tile: Annotated[
-        str, typer.Option(metavar="auto|off|N", help="Work in strips of N rows; off: the whole image at once.")
+        str,
+        typer.Option(
+            metavar="auto|off|N",
+            help="Networks in tiles of N px, other stages in strips of N rows; off: the whole image at once.",
+        ),
     ] = "auto",
+    precision: Annotated[
+        Arithmetic, typer.Option(help="Of networks; auto: bf16 on a GPU for models tested in it, else fp32.")
+    ] = Arithmetic.AUTO,
     ev: Annotated[
         str, typer.Option(metavar="EV,EV,...", help="Exposure offsets of a bracket's frames, in stops, in file order.")
     ] = "",
@@ -124,7 +140,7 @@ def run(
         existing=existing.value,
         recursive=recursive,
         sidecars=sidecar,
-        salt=f"{offsets} {privacy} {sidecar}" if offsets or privacy is not Privacy.KEEP or not sidecar else "",
+        salt=_salt(offsets, privacy, sidecar, precision, tile),
     )
     if dry_run:
         show_plan(pipe, plan)
@@ -136,7 +152,9 @@ def run(
 
     devices.keep_freed_memory()
     options = RunOptions(
-        strip_rows=_strip_rows(tile),
+        strip_rows=_strip_rows(tile_of(tile)),
+        precision=precision.value,
+        tile=tile_of(tile),
         device=devices.choose(device),
         ev=offsets,
         privacy=privacy.value,
@@ -190,12 +208,26 @@ def _offsets(text: str) -> tuple[float, ...]:
     return offsets
 
 
-def _strip_rows(tile: str) -> int | None:
-    if tile in ("auto", "off"):
-        return None if tile == "auto" else WHOLE
-    if tile.isdigit() and int(tile) >= 16:
-        return int(tile) + int(tile) % 2
-    raise RestorekitError(f"--tile {tile}: use auto, off (the whole image at once), or the rows of a strip, from 16")
+def _salt(offsets: tuple[float, ...], privacy: Privacy, sidecar: bool, precision: Arithmetic, tile: str) -> str:
+    """The settings of a run that change results, where they are not the usual ones."""
+    usual = ((), Privacy.KEEP, True, Arithmetic.AUTO, "auto")
+    given = (offsets, privacy, sidecar, precision, tile)
+    return "" if given == usual else " ".join(map(str, given))
+
+
+def tile_of(text: str) -> int | Literal["auto", "off"]:
+    """What ``--tile`` says. Raises RestorekitError for anything else than auto, off and px from 16."""
+    if text in ("auto", "off"):
+        return "auto" if text == "auto" else "off"
+    if text.isdigit() and int(text) >= 16:
+        return int(text)
+    raise RestorekitError(f"--tile {text}: use auto, off (the whole image at once), or px of a tile, from 16")
+
+
+def _strip_rows(tile: int | Literal["auto", "off"]) -> int | None:
+    if isinstance(tile, int):
+        return tile + tile % 2
+    return None if tile == "auto" else WHOLE
 
 
 def _grouping(text: str, pipe: Pipeline) -> Grouping | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,12 +53,17 @@ def in_jpeg(frame: Frame, software: str) -> Embedded:
 
 def png(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
     """PNG: ``fast`` with differences to the row above, ``small`` with all filters and a thorough search."""
+    samples = _interleaved(frame, spec)
+    ancillary = png_ancillary(frame, software, light_level(samples, frame.state))
+    write_png(file, samples, ancillary, small=spec.compression == "small")
+
+
+def png_ancillary(frame: Frame, software: str, level: tuple[float, float] | None = None) -> Iterator[bytes]:
+    """The chunks of metadata and colour space of a PNG file; ``level`` is the :func:`light_level` of PQ."""
     codes = code_points(frame.state) if frame.state.transfer in ("pq", "hlg") else None
     short = is_srgb(frame.state) and not frame.metadata.icc
-    samples = _interleaved(frame, spec)
     carried = _embedded(frame, software, b"" if codes or short else profile(frame))
-    carried = replace(carried, cicp=codes, light_level=light_level(samples, frame.state))
-    write_png(file, samples, embedded_write.png_chunks(carried, srgb=short), small=spec.compression == "small")
+    return embedded_write.png_chunks(replace(carried, cicp=codes, light_level=level), srgb=short)
 
 
 def exr(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
@@ -128,7 +133,9 @@ def jxl(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
 
 def tiff(file: BinaryIO, frame: Frame, spec: OutputSpec, software: str) -> None:
     """TIFF 6.0 of integers or floats."""
-    write_tiff(file, frame, _interleaved(frame, spec), spec.compression or "none", software)
+    samples = _interleaved(frame, spec)
+    samples = samples[..., None] if samples.ndim == 2 else samples
+    write_tiff(file, frame, samples, spec.compression or "none", software)
 
 
 ENCODERS: Mapping[str, Encoder] = {

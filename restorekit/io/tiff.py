@@ -14,9 +14,10 @@ from typing import BinaryIO, Literal, TypeAlias
 Order = Literal["<", ">"]
 """Byte order in the notation of ``struct``: ``<`` for files that begin with II, ``>`` for MM."""
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL, FLOAT, DOUBLE = 1, 2, 3, 4, 5, 7, 10, 11, 12
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SRATIONAL, FLOAT, DOUBLE, LONG8 = 1, 2, 3, 4, 5, 7, 10, 11, 12, 16
 _UNITS: Mapping[int, str] = {
     1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I",
+    16: "Q",
 }  # fmt: skip
 """``struct`` codes of one value of each field type."""
 
@@ -187,17 +188,19 @@ def _walk(file: BinaryIO, offset: int, order: Order, seen: set[int]) -> Iterator
         offset = directory.following
 
 
-def lay_out(tree: Tree, order: Order = "<", pinned: Field | None = None) -> bytes:
+def lay_out(tree: Tree, order: Order = "<", pinned: Field | None = None, *, big: bool = False) -> bytes:
     """A complete TIFF structure of one directory and those inside it, without image data.
 
     All fields must be in the given byte order. The data of the ``pinned`` field, if it is in the tree, stay at the
-    offset where they lay: a camera's maker note may hold offsets that count from the start of the file.
+    offset where they lay: a camera's maker note may hold offsets that count from the start of the file. ``big`` makes
+    it a BigTIFF structure, whose offsets have 64 bits.
     """
     reserved = (pinned.place, pinned.place + len(pinned.data)) if pinned is not None else (0, 0)
-    layout = _Layout(order, pinned, reserved)
+    layout = _Layout(order, pinned, reserved, big)
     first = layout.directory(tree)
     block = bytearray(max(layout.cursor, max((at + len(data) for at, data in layout.chunks), default=0)))
-    block[:8] = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, first)
+    header = struct.pack(order + "HHHQ", 43, 8, 0, first) if big else struct.pack(order + "HI", 42, first)
+    block[: 2 + len(header)] = (b"II" if order == "<" else b"MM") + header
     for at, data in layout.chunks:
         block[at : at + len(data)] = data
     return bytes(block)
@@ -206,41 +209,49 @@ def lay_out(tree: Tree, order: Order = "<", pinned: Field | None = None) -> byte
 class _Layout:
     """Gives every piece of a structure its place."""
 
-    def __init__(self, order: Order, pinned: Field | None, reserved: tuple[int, int]) -> None:
+    def __init__(self, order: Order, pinned: Field | None, reserved: tuple[int, int], big: bool) -> None:
         self.order = order
         self.pinned = pinned
         self.reserved = reserved
-        self.cursor = 8
+        self.cursor, self.align = (16, 8) if big else (8, 2)
+        self.number, self.length = ("Q", "Q") if big else ("H", "I")
+        self.room = 8 if big else 4
         self.chunks: list[tuple[int, bytes]] = []
 
     def take(self, size: int) -> int:
-        """The next free place, on an even offset."""
-        at = self.cursor + self.cursor % 2
+        """The next free place, on an even offset (BigTIFF: a multiple of 8)."""
+        at = self._aligned(self.cursor)
         if at < self.reserved[1] and at + size > self.reserved[0]:
-            at = self.reserved[1] + self.reserved[1] % 2
+            at = self._aligned(self.reserved[1])
         self.cursor = at + size
         return at
 
     def directory(self, tree: Tree) -> int:
         """Place a directory, its data and what is inside it; the result is its offset."""
-        at = self.take(2 + 12 * len(tree) + 4)
-        table = struct.pack(self.order + "H", len(tree))
+        entry = self.order + "HH" + self.length
+        count = struct.pack(self.order + self.number, len(tree))
+        at = self.take(len(count) + (struct.calcsize(entry) + self.room) * len(tree) + self.room)
+        table = count
         for tag in sorted(tree):
             item = tree[tag]
             if isinstance(item, Field):
-                table += struct.pack(self.order + "HHI", tag, item.kind, item.count) + self.value(item)
+                table += struct.pack(entry, tag, item.kind, item.count) + self.value(item)
             else:
-                table += struct.pack(self.order + "HHII", tag, LONG, 1, self.directory(item))
-        self.chunks.append((at, table + bytes(4)))
+                inside = struct.pack(self.order + "I", self.directory(item)).ljust(self.room, b"\0")
+                table += struct.pack(entry, tag, LONG, 1) + inside
+        self.chunks.append((at, table + bytes(self.room)))
         return at
 
     def value(self, item: Field) -> bytes:
-        """The four bytes that hold a field's data or their offset."""
-        if len(item.data) <= 4:
-            return item.data.ljust(4, b"\0")
+        """The four (BigTIFF: eight) bytes that hold a field's data or their offset."""
+        if len(item.data) <= self.room:
+            return item.data.ljust(self.room, b"\0")
         at = self.reserved[0] if item is self.pinned else self.take(len(item.data))
         self.chunks.append((at, item.data))
-        return struct.pack(self.order + "I", at)
+        return struct.pack(self.order + self.length, at)
+
+    def _aligned(self, at: int) -> int:
+        return -(-at // self.align) * self.align
 
 
 def _rational(value: float, kind: int) -> tuple[int, int]:

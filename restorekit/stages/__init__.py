@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from restorekit.stages.raw import BlackLevel as BlackLevel
     from restorekit.stages.raw import HotPixels as HotPixels
     from restorekit.stages.response import Response as Response
+    from restorekit.stages.restore import Restore as Restore
     from restorekit.stages.shading import LensShading as LensShading
     from restorekit.stages.tone import Curve as Curve
     from restorekit.stages.tone import Exposure as Exposure
@@ -147,6 +148,7 @@ BUILT_IN: Mapping[str, StageEntry] = {
             "fusion_extreme:Extreme",
             "Highlights of a very bright frame out of one up to ten stops darker",
         ),
+        ("restore", "restore:Restore", "A learned model of the zoo: super-resolution, denoising, deraining ..."),
     )
 }
 """Built-in stages by the name that pipelines use."""

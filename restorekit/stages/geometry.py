@@ -8,10 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal, Self
 
-import numpy as np
 import pydantic
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,69 +17,14 @@ from restorekit.errors import StageError
 from restorekit.frame import Frame
 from restorekit.planes import to_float
 from restorekit.stage import GLOBAL, Reach, Stage, StageSpec, param, parameters
+from restorekit.stages.resampling import area, lanczos, resampled
 from restorekit.state import ImageState
-
-LANCZOS_LOBES = 3
 
 AREA_FROM = 3.0
 """Reduction from which on ``auto`` averages areas: the sharper kernel would gain little but ringing."""
 
-BLOCK = 32
-"""Output rows that are computed by one matrix product."""
-
 TURNED_ROWS = 256
 """Rows of a turned picture that are sampled at a time."""
-
-Kernel = Callable[[int, int, int, int], tuple[int, NDArray[np.float64]]]
-"""``(source, target, first, last)``: the weights ``[last - first, n]`` of output pixels ``first..last`` of an axis
-resampled from ``source`` to ``target`` pixels, and the source pixel to which the first of n columns belongs."""
-
-
-def lanczos(source: int, target: int, first: int, last: int) -> tuple[int, NDArray[np.float64]]:
-    """A Kernel: Lanczos with three lobes, antialiased.
-
-    Pixel centres lie at half integers. To reduce, the kernel is widened by the factor; at the edges what lies
-    outside is left out and the rest weighs in full.
-    """
-    scale = source / target
-    width = max(scale, 1.0)
-    centers = (np.arange(first, last)[:, None] + 0.5) * scale
-    start = max(0, math.floor(centers[0, 0] - LANCZOS_LOBES * width))
-    stop = min(source, math.ceil(centers[-1, 0] + LANCZOS_LOBES * width))
-    t = (np.arange(start, stop) + 0.5 - centers) / width
-    weights = np.where(np.abs(t) < LANCZOS_LOBES, np.sinc(t) * np.sinc(t / LANCZOS_LOBES), 0.0)
-    return start, weights / weights.sum(1, keepdims=True)
-
-
-def area(source: int, target: int, first: int, last: int) -> tuple[int, NDArray[np.float64]]:
-    """A Kernel: the shares of source pixels in the area of a target pixel."""
-    scale = source / target
-    low = np.arange(first, last)[:, None] * scale
-    start, stop = math.floor(low[0, 0]), min(source, math.ceil(low[-1, 0] + scale))
-    pixels = np.arange(start, stop)
-    weights = np.clip(np.minimum(pixels + 1, low + scale) - np.maximum(pixels, low), 0.0, None)
-    return start, weights / weights.sum(1, keepdims=True)
-
-
-def resampled(planes: Tensor, height: int, width: int, kernel: Kernel) -> Tensor:
-    """``[C,H,W]`` float planes at another size, first the columns, then the rows."""
-    if height != planes.shape[1]:
-        tall = planes.new_empty((planes.shape[0], height, planes.shape[2]))
-        for first in range(0, height, BLOCK):
-            last = min(first + BLOCK, height)
-            start, weights = kernel(planes.shape[1], height, first, last)
-            matrix = torch.from_numpy(weights).to(planes)
-            tall[:, first:last] = matrix @ planes[:, start : start + weights.shape[1]]
-        planes = tall
-    if width != planes.shape[2]:
-        wide = planes.new_empty((planes.shape[0], planes.shape[1], width))
-        for first in range(0, width, BLOCK):
-            last = min(first + BLOCK, width)
-            start, weights = kernel(planes.shape[2], width, first, last)
-            matrix = torch.from_numpy(weights).to(planes)
-            wide[:, :, first:last] = planes[:, :, start : start + weights.shape[1]] @ matrix.T
-        planes = wide
-    return planes
 
 
 def transformed(frame: Frame, color: Callable[[Tensor], Tensor], touch: Callable[[Tensor], Tensor]) -> Frame:

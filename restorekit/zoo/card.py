@@ -1,0 +1,116 @@
+"""Model cards: what a model is, where its weights come from, what they may be used for, how good they are.
+
+A card is ``models/<architecture>.<tag>.yaml``; reading one loads no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+from restorekit.errors import ModelError
+
+_LOADER: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The loader in C where PyYAML was built with it: ten times as fast."""
+
+
+class _Part(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Weights(_Part):
+    """One file of weights. ``url`` can be downloaded, ``page`` must be visited by a person; ``file`` is its name there.
+
+    Neither: the weights come with restorekit, or were made by the user.
+    """
+
+    file: str
+    url: str | None = None
+    page: str | None = None
+    sha256: str | None = pydantic.Field(default=None, pattern="^[0-9a-f]{64}$")
+    size: int | None = None
+    licence: str
+    note: str = ""
+
+
+class Paper(_Part):
+    """The publication of a model."""
+
+    title: str
+    authors: str
+    year: int
+    url: str
+
+
+class Score(_Part):
+    """A number on a test set. ``source`` says who published it and where, ``command`` how to measure it again."""
+
+    set: str
+    psnr: float | None = None
+    ssim: float | None = None
+    lpips: float | None = None
+    source: str = ""
+    command: str = ""
+
+
+class ModelCard(_Part):
+    """One model. ``id`` is the file's name without its ending: ``hat.x4``.
+
+    ``pixels`` is what the network takes: RGB, the luma of BT.601 in its limited (``y``) or full range (``y-full``),
+    or Y'CbCr in full range. ``reference`` and ``transfer`` name the image state it was trained for. ``padding`` is
+    that of the published numbers: ``reflect`` at the far sides up to the next multiple of the grid, ``flip`` the
+    mirrored picture appended there, 1..grid px always, ``none`` where any size goes. ``tile`` is the side at which the
+    network was trained or is best run. ``shifts_color``: low frequencies of its results differ from the input's.
+    ``independent``: built from a description, not checked against code of the authors.
+    """
+
+    id: str
+    summary: str
+    architecture: str
+    config: dict[str, Any]
+    task: Literal[
+        "super-resolution", "denoising", "jpeg", "deblurring", "deraining", "weather", "dehazing", "reflection",
+        "low-light", "enhancement", "illuminant",
+    ]  # fmt: skip
+    scale: int = 1
+    pixels: Literal["rgb", "y", "y-full", "ycbcr"] = "rgb"
+    reference: Literal["display", "scene"] = "display"
+    transfer: Literal["srgb", "linear"] = "srgb"
+    trained_on: Literal["bicubic", "synthetic", "real", "raw"]
+    data: str
+    padding: Literal["none", "reflect", "flip"] = "none"
+    tile: int | None = None
+    precisions: tuple[Literal["fp32", "bf16", "fp16"], ...] = ("fp32",)
+    shifts_color: bool = False
+    independent: bool = False
+    weights: Weights | None = None
+    licence: str
+    paper: Paper | None = None
+    code: str | None = None
+    recipe: str | None = None
+    published: tuple[Score, ...] = ()
+    measured: tuple[Score, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card in a YAML file.
+
+    Raises ModelError for a file that is no card, in one line with the first mistake.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise ModelError(f"{path}: cannot be read as a model card ({said}); mend or remove it") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: is no model card; a card is a mapping with architecture, config, task ...")
+    try:
+        return ModelCard(**{"id": path.stem, **content})
+    except (TypeError, pydantic.ValidationError) as error:
+        first = error.errors()[0] if isinstance(error, pydantic.ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"{path}: {where or 'card'}: {first['msg']}; mend the card") from None

@@ -1,0 +1,134 @@
+"""A model ready to use: a network, what it takes for pixels, and the tiler that runs it over images of any size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from restorekit.architectures._network import Network
+from restorekit.color.ycbcr import from_ycbcr, luma, to_ycbcr
+from restorekit.execution import Execution
+from restorekit.inference import run_rows
+from restorekit.planes import to_float
+from restorekit.stages.resampling import enlarged_rows
+from restorekit.tiling import Padding
+from restorekit.zoo import load
+from restorekit.zoo.card import ModelCard
+from restorekit.zoo.files import file_of, is_file
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with what its pixels mean. ``card`` is None for a file of weights that no card describes.
+
+    Call it with ``[B,3,H,W]`` (or gray, ``[B,1,H,W]``) in 0..1 of the image state the card names, of any size; the
+    result is float32, ``scale`` times the size, on the device the input lies on, and not clamped. ``execution`` says
+    how it is run; without it on the device of the input.
+    """
+
+    name: str
+    network: Network
+    card: ModelCard | None = None
+
+    @property
+    def scale(self) -> int:
+        return self.network.scale
+
+    @property
+    def pixels(self) -> str:
+        """``rgb``, ``y``, ``y-full`` or ``ycbcr``."""
+        if self.card is not None:
+            return self.card.pixels
+        return "y" if self.network.in_channels == 1 else "rgb"
+
+    def __call__(self, x: Tensor, execution: Execution | None = None) -> Tensor:
+        settings = execution or Execution(device=x.device)
+        results = []
+        for image in x:
+            bands = [rows for _, rows in self.rows(image.cpu(), settings)]
+            results.append(torch.cat(bands, 1))
+        return torch.stack(results).to(x.device)
+
+    def rows(self, image: Tensor, execution: Execution) -> Iterator[tuple[int, Tensor]]:
+        """The result for one image ``[C,H,W]`` of 1 or 3 channels and any storage type, as rows from top to bottom.
+
+        Yields ``(first row, float32 [C,rows,scale*W])``. Raises what :func:`restorekit.inference.run_rows` raises.
+        """
+        channels, height, width = image.shape
+        gray = channels == 1
+        network = self.network.to(execution.device)
+
+        def crop(top: int, bottom: int, left: int, right: int) -> Tensor:
+            part = to_float(image[:, top:bottom, left:right])
+            if self.pixels == "ycbcr":
+                return to_ycbcr(part.expand(3, -1, -1))
+            if network.in_channels == 1:
+                return part if gray and self.pixels == "y-full" else luma(part.expand(3, -1, -1), self._limited)
+            return part.expand(network.in_channels, -1, -1)
+
+        made = run_rows(
+            network,
+            crop,
+            height,
+            width,
+            execution,
+            name=self.name,
+            padding=self._padding,
+            tested=self.card.precisions if self.card else ("fp32",),
+            fixed=self.card.tile if self.card and network.tiling.support == "approximate" else None,
+        )
+        for top, rows in made:
+            yield top, self._colors(rows, image, top, gray)
+
+    @property
+    def _limited(self) -> bool:
+        return self.pixels == "y"
+
+    @property
+    def _padding(self) -> Padding:
+        return "flip" if self.card is not None and self.card.padding == "flip" else "reflect"
+
+    def _colors(self, rows: Tensor, image: Tensor, top: int, gray: bool) -> Tensor:
+        """What a network made, in the channels of the image."""
+        if self.pixels == "ycbcr":
+            rows = from_ycbcr(rows)
+        elif self.network.in_channels == 1:
+            # Y'CbCr is linear in R'G'B': a new luma with the old chroma moves all three by the same amount.
+            old = enlarged_rows(
+                lambda first, last: to_float(image[:, first:last]), image.shape[1], self.scale, top, top + rows.shape[1]
+            )
+            luminous = luma(old.expand(3, -1, -1), self._limited)
+            return old + (rows - luminous) * (255 / 219 if self._limited else 1.0)
+        return rows.mean(0, keepdim=True) if gray else rows
+
+
+def load_model(path_or_id: str | Path) -> Model:
+    """A model by the id of its card, or from a file of weights, whose architecture and hyperparameters it tells.
+
+    It stays in memory for the next call. Raises ModelError for an unknown id, a model without weights, and a file
+    that is no model.
+    """
+    text = os.fspath(path_or_id)
+    path = file_of(text)
+    status = path.stat()
+    return _opened(text, str(path), status.st_mtime_ns, status.st_size)
+
+
+def channels_last(network: Network) -> Network:
+    """The network with the weights of its convolutions in the order in which these run fastest."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
+@lru_cache(maxsize=2)
+def _opened(text: str, path: str, changed_ns: int, size: int) -> Model:
+    found = load.opened(Path(path) if is_file(text) else text)
+    return Model(found.card.id if found.card else text, channels_last(found.network), found.card)

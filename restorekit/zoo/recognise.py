@@ -1,0 +1,83 @@
+"""Tell from weights alone what network they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from restorekit import architectures
+from restorekit.architectures._network import Detected, Network
+from restorekit.errors import ModelError
+from restorekit.zoo import community
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What a file of weights turned out to be. ``label`` is for people: ``HAT x4``."""
+
+    source: str
+    state: Mapping[str, Tensor]
+    architecture: str
+    detected: Detected
+    scale: int
+    in_channels: int
+    label: str
+
+
+def detect(state: Mapping[str, Tensor], source: str = "the state dict") -> tuple[str, Detected]:
+    """The architecture of a state dict, and its hyperparameters.
+
+    Architectures are asked in the order of their table. Raises ModelError when none of them, nor spandrel where that
+    is installed, knows the weights; ``source`` is named there.
+    """
+    absent = []
+    for name in architectures.architectures():
+        try:
+            cls = architectures.architecture(name)
+        except ModelError as error:
+            absent.append(str(error))
+            continue
+        try:
+            found = cls.detect(state)
+        except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError):
+            continue  # weights of its names in shapes that it cannot have
+        if found is not None:
+            return name, found
+    said = community.recognise(state, source)
+    if said is not None:
+        return community.NAME, Detected({}, (f"spandrel knows it as {said}",))
+    first = ", ".join(list(state)[:3])
+    known = ", ".join(architectures.architectures())
+    more = "" if community.installed() else "; pip install 'restorekit[spandrel]' adds those of spandrel"
+    broken = f" ({'; '.join(absent)})" if absent else ""
+    raise ModelError(f"{source}: no architecture has weights called {first} ...; known are {known}{broken}{more}")
+
+
+def recognise(state: Mapping[str, Tensor], source: str) -> Recognised:
+    """What a state dict is, in full.
+
+    Raises ModelError as ``detect`` does.
+    """
+    name, detected = detect(state, source)
+    network = community.network(state, source) if name == community.NAME else outline(name, detected.config)
+    known_as = f"{name} model" if name == community.NAME else architectures.architecture(name).__name__
+    label = f"{known_as} x{network.scale}" if network.scale > 1 else known_as
+    return Recognised(source, state, name, detected, network.scale, network.in_channels, label)
+
+
+def outline(architecture: str, config: Mapping[str, Any]) -> Network:
+    """A network without values, for its shapes, scale and tiling."""
+    try:
+        with torch.device("meta"):
+            return architectures.create(architecture, **config)
+    except (NotImplementedError, RuntimeError):  # a constructor that reads values
+        return architectures.create(architecture, **config)
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight."""
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}

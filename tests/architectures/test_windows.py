@@ -1,0 +1,116 @@
+"""The pieces of window attention against the plain way to write them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from restorekit.architectures._bands import WHOLE, Bands
+from restorekit.architectures._windows import (
+    MASKED,
+    PIXELS,
+    WindowAttention,
+    attention,
+    in_cache,
+    join_windows,
+    over_windows,
+    relative_position_index,
+    roll,
+    shift_masks,
+    split_windows,
+)
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
+    return torch.softmax(q @ k.transpose(-2, -1) * scale + bias, -1) @ v
+
+
+def queries(windows: int, heads: int, n: int, m: int, d: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(windows, heads, n, d), torch.randn(windows, heads, m, d), torch.randn(windows, heads, m, d)
+    return q, k, v, torch.randn(1, heads, n, m)
+
+
+def test_windows_are_cut_in_reading_order_and_put_together_again() -> None:
+    x = torch.arange(2 * 4 * 6 * 3.0).view(2, 4, 6, 3)
+    tokens = split_windows(x, 2, 3)
+    assert torch.equal(tokens[1], x[0, :2, 3:].reshape(6, 3))
+    assert torch.equal(tokens[4], x[1, :2, :3].reshape(6, 3))
+    assert torch.equal(join_windows(tokens, 2, 3, 4, 6), x)
+
+
+def test_position_index_depends_on_the_offset_alone() -> None:
+    index = relative_position_index(2, 3).view(2, 3, 2, 3)
+    assert index.amin() == 0 and index.amax() == 3 * 5 - 1
+    assert index[0, 0, 0, 1] == index[1, 1, 1, 2]
+    assert index.unique().numel() == 3 * 5
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention_is_softmax_of_scaled_scores(scale: float | None) -> None:
+    q, k, v, bias = queries(3, 2, 16, 36, 5)
+    expected = plain(q, k, v, bias, 5**-0.5 if scale is None else scale)
+    torch.testing.assert_close(attention(q, k, v, bias, scale), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("windows", "heads", "n", "m"), [(5, 2, 16, 36), (3, 6, 256, 576), (2, 1, 1024, 1024)])
+def test_attention_in_parts_is_attention(windows: int, heads: int, n: int, m: int) -> None:
+    q, k, v, bias = queries(windows, heads, n, m, 8)
+    with torch.inference_mode():
+        made = attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), bias)
+    assert made.dtype == torch.bfloat16 and made.shape == q.shape
+    torch.testing.assert_close(made.float(), plain(q, k, v, bias, 8**-0.5), atol=0.05, rtol=0.05)
+
+
+def test_masks_keep_opposite_sides_of_the_picture_apart() -> None:
+    rolled = roll(torch.arange(64.0).view(1, 8, 8, 1), 2)
+    place = split_windows(rolled, 4, 4)[..., 0]
+    row, column = place // 8, place % 8
+    far = ((row[:, :, None] - row[:, None]).abs() > 3) | ((column[:, :, None] - column[:, None]).abs() > 3)
+    assert torch.equal(shift_masks(8, 8, 4, 2), far * MASKED)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_every_window_of_a_rolled_map_gets_its_own_mask(last: bool) -> None:
+    x = torch.arange(2 * 8 * 12.0).view(2, 8, 12, 1)
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def operator(tokens: Tensor, mask: Tensor | None) -> Tensor:
+        seen.extend((window, torch.zeros(16, 16) if mask is None else mask) for window in tokens[..., 0])
+        return tokens * 2
+
+    assert torch.equal(over_windows(operator, x, 4, 2, last), x * 2)
+    masks = shift_masks(8 if last else 12, 12, 4, 2)[:6].repeat(2, 1, 1)
+    for window, expected in zip(split_windows(x, 4, 4)[..., 0], masks, strict=True):
+        assert any(torch.equal(window, tokens) and torch.equal(expected, mask) for tokens, mask in seen)
+
+
+def test_rolling_into_another_map_is_rolling() -> None:
+    x = torch.rand(2, 8, 12, 3)
+    for shift in (3, -3):
+        assert torch.equal(roll(x, shift, into=torch.empty_like(x)), torch.roll(x, (-shift, -shift), (1, 2)))
+
+
+def test_bands_are_cut_down_only_where_no_gradient_is_wanted() -> None:
+    maps = torch.empty(1, 1, 64, 1)
+    assert in_cache(WHOLE, maps) is WHOLE
+    with torch.no_grad():
+        assert in_cache(WHOLE, maps).rows == PIXELS // 64
+        assert in_cache(Bands(rows=8), maps).rows == 8
+
+
+def test_bias_follows_its_table() -> None:
+    """Also where a moving average writes behind autograd's back."""
+    torch.manual_seed(0)
+    attend = WindowAttention(8, 4, 2).eval()
+    with torch.inference_mode():
+        tokens = torch.randn(3, 16, 8)
+        before = attend(tokens, None)
+        assert torch.equal(attend(tokens, None), before)
+        attend.relative_position_bias_table.data.normal_()
+        after = attend(tokens, None)
+    assert not torch.allclose(before, after, atol=1e-3)
+    torch.testing.assert_close(attend(tokens.clone(), None), after)
+    with torch.inference_mode():
+        assert attend.bfloat16()(tokens.bfloat16(), None).dtype == torch.bfloat16
