@@ -37,7 +37,7 @@ def whole(network: Network, picture: Tensor, execution: Execution | None = None,
         return picture[:, top:bottom, left:right]
 
     bands = list(run_rows(network, crop, height, width, execution or Execution(), **settings))
-    assert [top for top, _ in bands][0] == 0
+    assert next(top for top, _ in bands) == 0
     assert all(top + len(rows[0]) == below for (top, rows), (below, _) in pairwise(bands))
     result = torch.cat([rows for _, rows in bands], 1)
     assert result.shape[1:] == (height * network.scale, width * network.scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -32,7 +32,7 @@ class Network(nn.Module):
     scale: int
     in_channels: int
     tiling: Tiling
-    tail_halo: ClassVar[int] = 0
+    tail_halo: int = 0
 
     def features(self, x: Tensor, bands: Bands = WHOLE) -> Tensor:
         """``[B,C,H,W]`` in 0..1 to feature maps ``[B,D,H,W]``."""

@@ -66,7 +66,9 @@ class RGT(WindowSR):
             ]
             groups.append(_Group(embed_dim, attentions, mlp_ratio, resi_connection))
         super().__init__(in_chans, embed_dim, groups, False, upscale, img_range, "pixelshuffle", "identity")
-        # Tiles of up to 1023 px are summarised as in training; 256 px is near the pictures of the authors' tests.
+        # Up to 1023 px a tile is summarised by as many convolutions as a training patch; 256 px is near the size of the
+        # pictures of the authors' tests, and a multiple of their windows. From 32 px on, what differs next to a cut is
+        # no more than what differs everywhere, as the summary is of the tile.
         self.tiling = Tiling("approximate", halo=32, minimum=16, fixed=256, memory=10240)
         self.before_RG = nn.Sequential(nn.Identity(), nn.LayerNorm(embed_dim))
         self.conv_after_body = _residual_convolution(resi_connection, embed_dim)
@@ -104,7 +106,7 @@ class RGT(WindowSR):
             blocks = f"layers.{len(depth)}.blocks."
             depth.append(len({name.removeprefix(blocks).split(".")[0] for name in state if name.startswith(blocks)}))
             num_heads.append(2 * state[key].shape[0])
-        channels = state.get("layers.0.blocks.1.attn.conv.weight")
+        channels = next((state[key] for key in state if key.endswith(".blocks.1.attn.conv.weight")), None)
         config: dict[str, Any] = {
             "in_chans": shell["in_chans"],
             "embed_dim": dim,

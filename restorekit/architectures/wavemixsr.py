@@ -43,7 +43,7 @@ class WaveMixSR(Network):
         self.scale = scale
         self.in_channels = 3
         halo = _halo(depth, scale, upsample)
-        self.tail_halo = halo  # type: ignore[misc]
+        self.tail_halo = halo
         memory = 6 * 4 * final_dim * scale**2
         self.tiling = Tiling("exact", grid=1 + scale % 2, halo=halo, memory=memory, maps=16)
         self.layers = nn.ModuleList(_Level1Waveblock(mult, ff_channel, final_dim, dropout) for _ in range(depth))
@@ -104,7 +104,7 @@ class WaveMixSRV2(Network):
         halo = 0
         for _ in range(stages):
             halo = _halo(blocks, 2, upsample, halo)
-        self.tail_halo = halo  # type: ignore[misc]
+        self.tail_halo = halo
         self.tiling = Tiling("exact", halo=halo, memory=4 * 4 * final_dim * sr**2, maps=16)
         self.SR_blocks = nn.ModuleList(_Twofold(blocks, mult, final_dim, dropout, upsample) for _ in range(stages))
 

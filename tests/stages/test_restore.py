@@ -1,0 +1,249 @@
+"""The learned stage: states, guards, alpha, gray, 16 bit, light above 1, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from restorekit import Pipeline, Restore, read, write
+from restorekit.engine import Run, process
+from restorekit.errors import InputError, ModelError, PipelineError, StageError
+from restorekit.facts import Metadata
+from restorekit.frame import Frame
+from restorekit.pipeline import InputSpec, parameter_problems
+from restorekit.stages.color import Decode, Encode
+from restorekit.stages.resampling import bicubic, resampled
+from restorekit.state import ImageState
+from restorekit.testing import StageLaws, rgb_frame
+
+pytestmark = pytest.mark.usefixtures("with_tiny_models")
+
+SRGB = ImageState()
+GRAY = ImageState(layout="gray")
+LINEAR = ImageState("rgb", "scene", "linear", "bt709")
+
+
+def gray_frame() -> Frame:
+    return Frame(rgb_frame().pixels[:1], GRAY)
+
+
+def masked(frame: Frame) -> Frame:
+    alpha = torch.linspace(0, 1, frame.width).expand(1, frame.height, -1).clone()
+    return replace(frame, alpha=alpha, masks={"clipped": frame.pixels > 0.7})
+
+
+@pytest.fixture(autouse=True)
+def laws_need_models(with_tiny_models: Path) -> None:
+    """The stages of the laws are built when a test asks for them."""
+    TestLaws.stages = (
+        Restore(model="tiny.x2"),
+        Restore(model="tiny.x2", lock_color=True, overshoot=0.1, amount=0.7, detail=0.2),
+        Restore(model="tiny.luma_x3"),
+        Restore(model="tiny.ycbcr_x2"),
+    )
+    TestLaws.frames = (rgb_frame(state=SRGB), masked(rgb_frame(17, 40, state=SRGB)), gray_frame())
+
+
+class TestLaws(StageLaws):
+    pass
+
+
+@pytest.mark.parametrize("model", ["tiny.x2", "tiny.luma_x3", "tiny.ycbcr_x2"])
+def test_gray_stays_gray(model: str) -> None:
+    frame = gray_frame()
+    result = Restore(model=model)(frame)
+    assert result.state.layout == "gray" and result.pixels.shape[0] == 1
+    in_color = Restore(model=model)(Frame(frame.pixels.expand(3, -1, -1), SRGB))
+    torch.testing.assert_close(result.pixels, in_color.pixels.mean(0, keepdim=True), atol=1e-5, rtol=0)
+
+
+def test_luma_networks_leave_the_colours_to_bicubic() -> None:
+    frame = rgb_frame(state=SRGB)
+    result = Restore(model="tiny.luma_x3")(frame).pixels
+    smooth = resampled(frame.pixels, frame.height * 3, frame.width * 3, bicubic)
+    for channel in (0, 2):
+        difference = (result[channel] - result[1]) - (smooth[channel] - smooth[1])
+        assert float(difference.abs().max()) < 1e-5
+    assert float((result - smooth).abs().max()) > 0.01, "the luma is the network's"
+
+
+def test_amount_nothing_is_the_enlarged_input() -> None:
+    frame = rgb_frame(state=SRGB)
+    result = Restore(model="tiny.x2", amount=0.0)(frame).pixels
+    torch.testing.assert_close(
+        result, resampled(frame.pixels, frame.height * 2, frame.width * 2, bicubic), atol=1e-5, rtol=0
+    )
+
+
+def test_colour_is_locked_where_the_card_says_that_it_shifts() -> None:
+    frame = rgb_frame(state=SRGB)
+    usual, locked = (Restore(model="tiny.casts_x2", lock_color=lock)(frame).pixels for lock in (None, True))
+    assert torch.equal(usual, locked)
+    assert not torch.equal(usual, Restore(model="tiny.casts_x2", lock_color=False)(frame).pixels)
+    unlocked = Restore(model="tiny.x2")(frame).pixels
+    assert torch.equal(unlocked, Restore(model="tiny.x2", lock_color=False)(frame).pixels)
+
+
+def test_light_above_white_goes_through_pq() -> None:
+    frame = rgb_frame(state=LINEAR, peak=12.0)
+    result = Restore(model="tiny.x2", encoding="pq", amount=0.0)(frame)
+    assert result.state == LINEAR
+    smooth = resampled(frame.pixels, frame.height * 2, frame.width * 2, bicubic)
+    assert float(result.pixels.amax()) > 9
+    assert float((result.pixels - smooth).abs().mean()) < 0.2
+    assert bool(Restore(model="tiny.x2", encoding="pq")(frame).pixels.isfinite().all())
+
+
+def test_what_it_refuses() -> None:
+    with pytest.raises(StageError, match="restore wants display-referred"):
+        Restore(model="tiny.x2")(rgb_frame(state=LINEAR))
+    with pytest.raises(StageError, match=r"transfer srgb or gamma.*color.encode|color\.encode"):
+        Restore(model="tiny.x2")(rgb_frame(state=ImageState(transfer="linear")))
+    with pytest.raises(StageError, match="transfer linear"):
+        Restore(model="tiny.x2", encoding="pq")(rgb_frame(state=SRGB))
+    (problem,) = parameter_problems(Restore, {"model": "tiny.x1"})
+    assert "did you mean 'tiny.x2'" in problem
+
+
+def test_the_checker_knows_its_states() -> None:
+    start = InputSpec(ImageState("rgb", "scene", "linear", "bt709"))
+    with pytest.raises(PipelineError, match=r"restore wants display-referred.*tone-mapping"):
+        Pipeline([Restore(model="tiny.x2")], start).states()
+    Pipeline([Restore(model="tiny.x2", encoding="pq")], start).states()
+    ready = Pipeline([Decode(), Encode(), Restore(model="tiny.x2")], InputSpec(SRGB)).states()
+    assert ready[-1] == SRGB
+
+
+def test_values_that_are_not_finite_are_replaced_and_noted() -> None:
+    frame = rgb_frame(state=SRGB)
+    frame.pixels[0, 5, 5] = torch.nan
+    result = Restore(model="tiny.x2")(frame)
+    assert bool(result.pixels.isfinite().all())
+    assert any("not finite" in note for note in result.notes)
+
+
+def test_the_picture_is_turned_upright_first() -> None:
+    frame = replace(rgb_frame(20, 30, state=SRGB), metadata=Metadata(orientation=6))
+    result = Restore(model="tiny.x2")(frame)
+    assert (result.height, result.width) == (60, 40) and result.metadata.orientation == 1
+    torch.testing.assert_close(result.pixels, Restore(model="tiny.x2")(frame.upright()).pixels)
+
+
+def test_integers_are_fractions_of_their_maximum() -> None:
+    frame = rgb_frame(state=SRGB)
+    stored = Frame((frame.pixels * 65535).round().to(torch.int32).to(torch.uint16), SRGB)
+    torch.testing.assert_close(
+        Restore(model="tiny.x2")(stored).pixels, Restore(model="tiny.x2")(frame).pixels, atol=2e-4, rtol=0
+    )
+
+
+def test_a_file_of_weights_is_a_model(with_tiny_models: Path) -> None:
+    path = with_tiny_models / "models" / "tiny.x2.safetensors"
+    frame = rgb_frame(state=SRGB)
+    assert torch.equal(Restore(model=str(path))(frame).pixels, Restore(model="tiny.x2")(frame).pixels)
+    assert list(Restore(model=str(path)).files()) == [path]
+    with pytest.raises(ModelError, match="no such file of weights"):
+        list(Restore(model="gone.pth").files())
+
+
+def test_a_model_without_weights_is_named_before_anything_is_opened(tmp_path: Path) -> None:
+    stage = Restore(model="hat.x4")
+    with pytest.raises(
+        ModelError, match=r"hat\.x4 has no weights installed; get HAT_SRx4\.pth from https.*--as hat\.x4"
+    ):
+        list(stage.files())
+    warnings = stage.warnings(SRGB)
+    assert any("no weights installed" in text for text in warnings)
+    assert any("trained on clean pictures" in text for text in warnings)
+    assert Restore(model="tiny.x2").warnings(SRGB) == ()
+
+
+def test_the_engine_runs_what_follows_on_its_rows(tmp_path: Path) -> None:
+    pipe = Pipeline([Decode(), Encode(), Restore(model="tiny.x2"), Decode(), Encode()], InputSpec(SRGB))
+    frame = masked(rgb_frame(70, 50, state=SRGB))
+    shares: list[float] = []
+    options = Run(progress=lambda _, share: shares.append(share), tile=32)
+    result = process(pipe, frame, options)
+    direct = Restore(model="tiny.x2")(frame)
+    torch.testing.assert_close(result.pixels, direct.pixels, atol=1e-4, rtol=0)
+    assert result.alpha is not None and direct.alpha is not None
+    torch.testing.assert_close(result.alpha, direct.alpha)
+    assert torch.equal(result.masks["clipped"], direct.masks["clipped"])
+    assert options.networks["restore"].endswith("tiles, fp32, cpu")
+    assert shares == sorted(shares)
+    assert set(options.seconds) == {step.id for step in pipe.steps}
+
+
+@pytest.mark.parametrize("tile", ["auto", 16])
+def test_sixteen_bits_and_alpha_reach_the_file(tile: object, tmp_path: Path) -> None:
+    from restorekit.jobs import plan
+    from restorekit.runner import Runner, RunOptions
+
+    random = np.random.default_rng(0)
+    frame = Frame(
+        torch.from_numpy(random.integers(0, 65536, (3, 24, 30)).astype(np.uint16)),
+        SRGB,
+        alpha=torch.from_numpy(random.integers(0, 65536, (1, 24, 30)).astype(np.uint16)),
+    )
+    from restorekit import OutputSpec
+
+    write(frame, tmp_path / "in.png", OutputSpec(format="png", bits=16))
+    pipe = Pipeline([Restore(model="tiny.x2", amount=0.0)], InputSpec(SRGB), [OutputSpec(format="png", bits=16)])
+    job = plan(pipe, [tmp_path / "in.png"], tmp_path / "out.png")
+    ((_, report),) = Runner(pipe, job, RunOptions(tile=tile)).run()  # type: ignore[arg-type]
+    assert report.status == "done", report.error
+    made = read(tmp_path / "out.png")
+    assert made.pixels.dtype == torch.uint16 and made.alpha is not None
+    smooth = resampled(frame.as_float().pixels, 48, 60, bicubic).clamp(0, 1)
+    assert float((made.as_float().pixels - smooth).abs().max()) < 2 / 65535
+    assert report.networks["restore"]
+
+
+def test_new_weights_make_a_stale_output_again(with_tiny_models: Path, tmp_path: Path) -> None:
+    import os
+    import shutil
+
+    from restorekit.jobs import plan
+    from restorekit.runner import Runner
+
+    weights = tmp_path / "model.safetensors"
+    shutil.copy(with_tiny_models / "models" / "tiny.x2.safetensors", weights)
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "in.png")
+    pipe = Pipeline([Restore(model=str(weights))], InputSpec(SRGB))
+
+    def action() -> str:
+        made = plan(pipe, [tmp_path / "in.png"], tmp_path / "out")
+        (job,) = made.jobs
+        list(Runner(pipe, made).run())
+        return job.action
+
+    assert [action(), action()] == ["run", "up to date"]
+    os.utime(weights, ns=(1, 1))
+    assert action() == "run"
+
+
+def test_pipeline_files_name_models(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "restorekit": 1,
+                "name": "p",
+                "input": {"state": "display-srgb"},
+                "stages": [{"restore": {"model": "tiny"}}],
+            }
+        )
+    )
+    with pytest.raises(PipelineError, match=r"p\.yaml:\d+:\d+: .*there is no model of this name; did you mean 'tiny"):
+        Pipeline.load(path)
+
+
+def test_an_image_that_is_no_picture_is_refused() -> None:
+    with pytest.raises(InputError):
+        process(Pipeline([Restore(model="tiny.x2")], InputSpec(SRGB)), rgb_frame(state=ImageState("bayer", "scene")))
