@@ -22,7 +22,7 @@ from restorekit.planes import strip_rows
 from restorekit.stage import Stage, run
 from restorekit.strips import Collector
 
-STREAM_BYTES = 1 << 28
+STREAM_BYTES = 1 << 26
 """Bytes of samples from which on a picture is written row by row; smaller ones compress faster whole."""
 
 

@@ -20,9 +20,12 @@ from restorekit.io.formats import OutputSpec
 from restorekit.io.write import HALF_MAX
 from restorekit.pipeline import Pipeline, Step, fold, hdr_index, tap_index
 from restorekit.stage import BracketStage, Stage, run
-from restorekit.strips import Collector, RowStage, Sink, push, run_chain, to_cpu
+from restorekit.strips import Collector, FrameSink, RowStage, Sink, push, run_chain, to_cpu
 
 T = TypeVar("T")
+
+SinkOf = Callable[[int, Sequence[Stage]], FrameSink]
+"""Gives the sink of an output by its number; it runs the stages, all pointwise, on each strip."""
 
 Progress = Callable[[str, float], None]
 """Told the step in work and the finished share (0..1) of the whole pipeline."""
@@ -72,12 +75,15 @@ def render(
     images: list[Frame | Bracket],
     convert: Callable[[OutputSpec], Callable[[Tensor], Tensor]],
     options: Run | None = None,
+    sink_of: SinkOf | None = None,
 ) -> list[tuple[Frame, ...]]:
     """The frame of every output of a pipeline, its pixels already in the type of the file.
 
     An Ultra HDR output has two: the standard picture, and the light that HDR displays show, in half floats.
     ``images`` holds the one image and is emptied, so that its memory can be freed on the way;
-    ``convert`` gives the function that turns float strips into the stored type of an output.
+    ``convert`` gives the function that turns float strips into the stored type of an output. ``sink_of`` gives the
+    sinks of outputs whose rows come from a network, top to bottom (:mod:`restorekit.delivery_stream`); the others,
+    and without it all, are collected.
     """
     image = images[0]
     steps = plan(pipeline, image)
@@ -86,12 +92,15 @@ def render(
     states = fold(start, [step.stage for step in steps]).states
     lead = len(steps) - len(pipeline.steps)
     ids = [step.id for step in pipeline.steps]
-    outputs: list[tuple[tuple[Collector, ...], tuple[str, ...]]] = []
+    outputs: list[tuple[tuple[FrameSink, ...], tuple[str, ...]]] = []
     taps: dict[int, list[Sink]] = {}
-    for spec in pipeline.outputs:
+    for number, spec in enumerate(pipeline.outputs):
         index = tap_index(spec, ids) + lead
         stages, told = delivery(states[index + 1], spec, first.metadata)
-        collectors = [Collector(convert(spec), stages)]
+        if sink_of is not None and _comes_in_rows(steps[: index + 1]):
+            collectors: list[FrameSink] = [sink_of(number, stages)]
+        else:
+            collectors = [Collector(convert(spec), stages)]
         taps.setdefault(index, []).append(collectors[0])
         if spec.hdr is not None:
             collectors.append(Collector(convert(OutputSpec(format="exr"))))
@@ -100,6 +109,12 @@ def render(
     del image, first
     _execute(steps, images, taps, options or Run(), keep_result=False)
     return [tuple(_told(collector.frame(), told) for collector in collectors) for collectors, told in outputs]
+
+
+def _comes_in_rows(steps: Sequence[Step]) -> bool:
+    """Whether the result of the last step comes strip by strip from a network, and never exists whole."""
+    whole = (step.stage for step in reversed(steps) if step.stage.reach().kind == "global")
+    return isinstance(next(whole, None), RowStage)
 
 
 def _told(frame: Frame, told: tuple[str, ...]) -> Frame:

@@ -18,13 +18,16 @@ from restorekit.architectures._bands import WHOLE, Bands
 from restorekit.architectures._network import Network
 from restorekit.errors import ModelError, RestorekitError
 from restorekit.execution import Execution
-from restorekit.tiling import Axis, Padding, Tiling, fixed_plan, mirrored, plan, ramp
+from restorekit.tiling import Axis, Padding, Tiling, mirrored, ramp
 
 TILE = 512
 """The largest side of a tile that ``auto`` takes: larger ones save no more than a tenth of the pixels."""
 
-CHUNK_BYTES = 96 << 20
+CHUNK_BYTES = 24 << 20
 """Memory for the intermediates of a band or chunk on the CPU; more does not run faster."""
+
+BAND_BYTES = 8 << 20
+"""Of a finished band of the result."""
 
 WHOLE_BYTES = 256 << 20
 """Images that need no more than this are run at once on the CPU."""
@@ -124,8 +127,8 @@ def _mode(job: Job, execution: Execution, fixed: int | None) -> tuple[str, int]:
     if execution.tile == "off":
         return "whole", 0
     if execution.tile != "auto":
-        wanted = tiling.up(execution.tile + (tiling.overlap if tiling.support == "exact" else 0))
-        return "tiles", max(wanted, tiling.up(tiling.minimum))
+        wanted = execution.tile + (tiling.overlap if tiling.support == "exact" else 0)
+        return "tiles", -(-wanted // tiling.step) * tiling.step
     if tiling.support == "approximate":
         side = fixed or tiling.fixed or TILE
         return "tiles", _fitting(side, tiling, free)
@@ -142,13 +145,14 @@ def _mode(job: Job, execution: Execution, fixed: int | None) -> tuple[str, int]:
 def _fitting(side: int, tiling: Tiling, free: int) -> int:
     """``side``, halved until a tile fits into half of what is free, or is the smallest."""
     while side > _least(tiling) and side * side * tiling.memory > free // 2:
-        side = max(side // 2 // tiling.grid * tiling.grid, _least(tiling))
+        side = max(side // 2 // tiling.step * tiling.step, _least(tiling))
     return side
 
 
 def _least(tiling: Tiling) -> int:
     """The side of the smallest tiles: what lies in their overlap is computed again and again."""
-    return max(tiling.up(tiling.minimum), tiling.overlap + tiling.up(max(tiling.overlap, 16) // 2))
+    least = max(tiling.minimum, tiling.overlap + max(tiling.overlap, 16) // 2)
+    return -(-least // tiling.step) * tiling.step
 
 
 def _smaller(job: Job, execution: Execution, mode: str, side: int) -> tuple[str, int]:
@@ -161,7 +165,7 @@ def _smaller(job: Job, execution: Execution, mode: str, side: int) -> tuple[str,
             f"{job.name}: out of memory even with tiles of {before} px on {execution.device}; close other programs, "
             "use a smaller model, or --device cpu"
         )
-    side = max(min(TILE, before // 2 // tiling.grid * tiling.grid), least)
+    side = max(min(TILE, before // 2 // tiling.step * tiling.step), least)
     execution.note(f"{job.name} ran out of memory and went on in tiles of {side} px")
     return "tiles", side
 
@@ -203,7 +207,7 @@ def _exact(job: Job, execution: Execution, mode: str, dtype: torch.dtype | None)
     network, device, tiling = job.network, execution.device, job.network.tiling
     height, width = job.padded
     budget = CHUNK_BYTES if device.type == "cpu" else max(CHUNK_BYTES, (devices.free_memory(device) or 0) // 4)
-    pixels = height * width if mode == "whole" else max(budget // tiling.memory, tiling.grid**2)
+    pixels = max(budget // tiling.memory, tiling.grid**2)
     execution.tiles += 1
     maps: Tensor | None = None
     if type(network).features is not Network.features:
@@ -221,25 +225,34 @@ def _exact(job: Job, execution: Execution, mode: str, dtype: torch.dtype | None)
             result = network.tail(piece.to(device).contiguous(memory_format=torch.channels_last))
         return result[0].float().cpu()
 
+    if mode == "whole":
+        yield 0, tail(0, height, 0, width)[:, : job.height * network.scale, : job.width * network.scale]
+        return
     yield from _tail_rows(job, tail, pixels)
 
 
 def _tail_rows(job: Job, tail: Callable[[int, int, int, int], Tensor], pixels: int) -> Iterator[tuple[int, Tensor]]:
-    """Rows of what a local function of areas of the image gives, in chunks of about as many pixels."""
+    """Rows of what a local function of areas of the image gives, from chunks of about as many pixels.
+
+    Bands are wide and low, so that little of a large result is held at once.
+    """
     (height, width), halo, scale = job.padded, job.network.tail_halo, job.network.scale
-    columns = width if width * 8 <= pixels else max(int(pixels**0.5), 8 * halo)
-    rows = max(pixels // columns, 2 * halo, 8)
+    rows = max(BAND_BYTES // (job.width * scale**2 * 12), 4 * halo, 8)
+    columns = max(pixels // (rows + 2 * halo), 4 * halo, 32)
     for top in range(0, job.height, rows):
         bottom = min(top + rows, job.height)
         first, last = max(top - halo, 0), min(bottom + halo, height)
-        pieces: list[Tensor] = []
+        band: Tensor | None = None
         for left in range(0, job.width, columns):
             right = min(left + columns, job.width)
             start, end = max(left - halo, 0), min(right + halo, width)
             made = tail(first, last, start, end)
-            made = made[:, (top - first) * scale : (bottom - first) * scale]
-            pieces.append(made[:, :, (left - start) * scale : (right - start) * scale])
-        yield top * scale, pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
+            made = made[:, (top - first) * scale : (bottom - first) * scale, (left - start) * scale :]
+            if band is None:
+                band = made.new_empty((made.shape[0], made.shape[1], job.width * scale))
+            band[:, :, left * scale : right * scale] = made[:, :, : (right - left) * scale]
+        assert band is not None
+        yield top * scale, band
 
 
 def _fits(device: torch.device, needed: int) -> bool:
@@ -252,11 +265,8 @@ def _fits(device: torch.device, needed: int) -> bool:
 def _tiled(job: Job, execution: Execution, side: int) -> Iterator[tuple[int, Tensor]]:
     """Rows of tiles, each blended with the one above."""
     tiling, scale = job.network.tiling, job.network.scale
-    make = plan if tiling.support == "exact" else fixed_plan
-    sides = [max(side, tiling.overlap + tiling.grid)] * 2
-    height, width = job.padded
-    down = make(job.height, height, sides[0], tiling.overlap, tiling.grid)
-    across = make(job.width, width, sides[1], tiling.overlap, tiling.grid)
+    side = max(side, _least(tiling))
+    down, across = (tiling.axis(length, side, job.padding) for length in (job.height, job.width))
     batch = _batch(execution, down.side * across.side * tiling.memory, len(across.origins))
     weights = [ramp(across, index, tiling.halo, scale) for index in range(len(across.origins))]
     above: Tensor | None = None

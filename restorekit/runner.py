@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from restorekit.delivery_stream import StreamSink
 from restorekit.engine import Progress, Run, render
 from restorekit.errors import OutputError, RestorekitError
 from restorekit.execution import Precision
 from restorekit.frame import Bracket, Frame
 from restorekit.io import read, write, write_ultrahdr
-from restorekit.io.formats import losses
+from restorekit.io.formats import OutputSpec, losses
 from restorekit.io.limits import DEFAULT, Limits
 from restorekit.io.metadata import camera_name
 from restorekit.io.privacy import Privacy, private
@@ -24,6 +27,7 @@ from restorekit.isolation import DECODE_TIMEOUT_S, Isolation, internal_error
 from restorekit.jobs import Job, Plan
 from restorekit.pipeline import Pipeline
 from restorekit.report import JobReport, RunReport, peak_memory_mb
+from restorekit.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,38 @@ class Runner:
         started = time.perf_counter()
         images: list[Frame | Bracket] = [self._read(job.inputs)]
         run.seconds["read"] = time.perf_counter() - started
-        frames = render(self.pipeline, images, quantiser, run)
+        with ExitStack() as unfinished:
+            streams: dict[Path, StreamSink] = {}
+
+            def sink_of(number: int, stages: Sequence[Stage]) -> StreamSink:
+                path = job.outputs[number]
+                streams[path] = self._stream(path, self.pipeline.outputs[number], stages)
+                unfinished.callback(streams[path].abort)
+                return streams[path]
+
+            frames = render(self.pipeline, images, quantiser, run, sink_of)
+            self._write(job, frames, streams, report, run)
+        report.networks = run.networks
+        report.seconds = {step: round(spent, 4) for step, spent in run.seconds.items()}
+
+    def _stream(self, path: Path, spec: OutputSpec, stages: Sequence[Stage]) -> StreamSink:
+        """What takes an output whose rows come one after the other: large pictures go to their files at once."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        published = partial(private, level=self.options.privacy)
+        return StreamSink(path, spec, quantiser(spec), stages, prepare=published, software=self._software)
+
+    def _write(
+        self,
+        job: Job,
+        frames: list[tuple[Frame, ...]],
+        streams: Mapping[Path, StreamSink],
+        report: JobReport,
+        run: Run,
+    ) -> None:
+        """Write what was collected, and put streamed files in their places."""
         started = time.perf_counter()
         report.width, report.height = _written_size(frames[0][0])
         facts = frames[0][0].facts
@@ -142,20 +177,22 @@ class Runner:
             for spec, path in zip(self.pipeline.outputs, job.outputs, strict=True):
                 frame, *hdr = frames.pop(0)
                 frame = private(frame, self.options.privacy)
-                notes = (*frame.notes, *losses(spec, _is_transparent(frame), frame.metadata, max(frame.pixels.shape)))
+                stream = streams[path] if path in streams and streams[path].streamed else None
+                transparent = stream is None and _is_transparent(frame)  # files in rows keep it
+                notes = (*frame.notes, *losses(spec, transparent, frame.metadata, max(frame.pixels.shape)))
                 report.warnings += [note for note in notes if note not in report.warnings]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.plan.journal.begin(path, job.key)
-                if hdr:
+                if stream is not None:
+                    stream.finish()
+                elif hdr:
                     write_ultrahdr(frame, hdr[0], path, spec, software=self._software)
                 else:
                     write(frame, path, spec, software=self._software)
                 self.plan.journal.finish(path, job.key)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-        run.seconds["write"] = time.perf_counter() - started
-        report.networks = run.networks
-        report.seconds = {step: round(spent, 4) for step, spent in run.seconds.items()}
+        run.seconds["write"] = time.perf_counter() - started + sum(stream.seconds for stream in streams.values())
 
     def _read(self, paths: Sequence[Path]) -> Frame | Bracket:
         frames = [self._read_one(path) for path in paths]

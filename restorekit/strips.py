@@ -32,6 +32,13 @@ class Sink(Protocol):
         """One strip; ``strip.region`` says where it lies."""
 
 
+class FrameSink(Sink, Protocol):
+    """A sink that tells of what frame the strips were."""
+
+    def frame(self) -> Frame:
+        """The frame, after the last strip."""
+
+
 class Collector:
     """A sink that puts strips together to a whole frame. Strips may come in any order, from several threads.
 

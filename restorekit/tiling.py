@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from math import lcm
 from typing import Literal
 
 import torch
@@ -26,7 +27,8 @@ class Tiling:
 
     ``support``: ``exact`` where it can run over whole maps band by band (all but its global averages is local),
     ``approximate`` where it looks at the whole tile by nature and is run at a fixed tile size.
-    ``grid``: sides and origins of tiles are multiples of it. ``halo``: input px around a tile's core that bring the
+    ``grid``: sides and origins of tiles are multiples of it. ``phase``: origins are multiples of it too, where the
+    network mirrors or fills its windows itself and takes other sides as well. ``halo``: input px around a tile's core that bring the
     core within 70 dB of the whole image. ``minimum``: the smallest side of a tile.
     ``fixed``: the side, in px, at which an ``approximate`` network is run.
     ``memory``: measured peak bytes an input pixel while a float32 tile is run, ``maps``: the same for what stays
@@ -40,6 +42,7 @@ class Tiling:
     fixed: int | None = None
     memory: int = 4096
     maps: int = 1024
+    phase: int = 1
 
     def up(self, pixels: int) -> int:
         """The next multiple of the grid."""
@@ -52,9 +55,23 @@ class Tiling:
         return max(self.up(length), self.up(self.minimum))
 
     @property
+    def step(self) -> int:
+        """What origins of tiles are multiples of."""
+        return lcm(self.grid, self.phase)
+
+    @property
     def overlap(self) -> int:
         """The px that neighbouring tiles share: a halo for each, and the ramp between them."""
-        return self.up(2 * self.halo + (RAMP if self.halo else 0))
+        return -(-(2 * self.halo + (RAMP if self.halo else 0)) // self.step) * self.step
+
+    def axis(self, length: int, side: int, padding: Padding = "reflect") -> Axis:
+        """Tiles of at most ``side`` px over an image; of just ``side`` for a network that sees the whole tile."""
+        padded = self.padded(length, padding)
+        if padded <= side:
+            return Axis(length, padded, (0,))
+        padded = -(-padded // self.step) * self.step
+        make = plan if self.support == "exact" else fixed_plan
+        return make(length, padded, side, self.overlap, self.step)
 
 
 @dataclass(frozen=True)

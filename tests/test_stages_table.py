@@ -20,7 +20,7 @@ from restorekit.frame import Bracket, Frame
 from restorekit.json_schema import describe
 from restorekit.registry import stage_class
 from restorekit.stage import BracketStage, Stage
-from restorekit.stages import BUILT_IN, Demosaic, Resize
+from restorekit.stages import BUILT_IN, Demosaic, Resize, Restore
 from restorekit.state import AXES, ImageState
 from restorekit.testing import BracketLaws, StageLaws, bayer_frame, rgb_frame
 
@@ -43,6 +43,8 @@ def made(name: str, state: ImageState | None = None) -> Stage:
         return Resize(scale=0.7)
     if name == "raw.demosaic" and state and state.layout == "xtrans":
         return Demosaic(method="libraw")
+    if name == "restore":
+        return Restore(model="hat.x4")
     cls = stage_class(name)
     return cls(**{row["name"]: Path("absent") for row in describe(cls) if row["needed"]})
 

@@ -60,6 +60,15 @@ def test_mirrored_is_numpys_padding(length: int, padding: str) -> None:
     assert mirrored(0, length + 40, length, padding).tolist() == wanted.tolist()  # type: ignore[arg-type]
 
 
+def test_origins_keep_the_phase_of_windows_that_the_network_fills_itself() -> None:
+    tiling = Tiling("approximate", phase=32, halo=16, minimum=16)
+    assert tiling.axis(250, 256).side == 250, "an image that fits is left as it is"
+    axis = tiling.axis(601, 256)
+    assert axis.side == 256
+    assert all(origin % 32 == 0 for origin in axis.origins)
+    assert axis.origins[-1] + 256 >= 601
+
+
 def test_flip_always_adds_something() -> None:
     tiling = Tiling("approximate", grid=16)
     assert [tiling.padded(length, "flip") for length in (15, 16, 17)] == [16, 32, 32]

@@ -17,6 +17,9 @@ RGB_MEAN = (0.4488, 0.4371, 0.4040)
 WIDTH = 64
 """Channels of the maps while they are enlarged."""
 
+TAIL_MEMORY = 720
+"""Measured bytes a pixel of the picture while float32 maps are enlarged."""
+
 
 class WindowSR(Network):
     """Base of super-resolution by residual groups: ``layers`` holds modules called as ``group(maps, bands)``.

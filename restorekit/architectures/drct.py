@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from restorekit.architectures._bands import Band, Bands
 from restorekit.architectures._network import Detected
-from restorekit.architectures._window_sr import WindowSR, count, detect_shell, ratio, resolution
+from restorekit.architectures._window_sr import TAIL_MEMORY, WindowSR, count, detect_shell, ratio, resolution
 from restorekit.architectures._windows import (
     Mlp,
     WindowAttention,
@@ -82,7 +82,14 @@ class DRCT(WindowSR):
             for _, heads in zip(depths, num_heads, strict=True)
         ]
         super().__init__(in_chans, embed_dim, groups, patch_norm, upscale, img_range, upsampler, resi_connection)
-        self.tiling = Tiling("exact", grid=window, halo=64, minimum=window)
+        self.tiling = Tiling(
+            "exact",
+            grid=window,
+            halo=32,
+            minimum=window,
+            memory=max(24 * embed_dim, TAIL_MEMORY * upscale**2),
+            maps=20 * embed_dim,
+        )
 
     @classmethod
     def detect(cls, state: Mapping[str, Tensor]) -> Detected | None:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from restorekit.architectures._bands import Band, Bands
 from restorekit.architectures._network import Detected
 from restorekit.architectures._window_sr import (
+    TAIL_MEMORY,
     WindowSR,
     convolve,
     count,
@@ -32,7 +33,9 @@ from restorekit.architectures._windows import (
     attention,
     in_cache,
     join_windows,
+    keys_and_values,
     over_windows,
+    queries,
     relative_position_index,
     roll,
     split_windows,
@@ -103,7 +106,14 @@ class HAT(WindowSR):
             for depth, heads in zip(depths, num_heads, strict=True)
         ]  # fmt: skip
         super().__init__(in_chans, embed_dim, groups, patch_norm, upscale, img_range, upsampler, resi_connection)
-        self.tiling = Tiling("exact", grid=window_size, halo=64, minimum=window_size)
+        self.tiling = Tiling(
+            "exact",
+            grid=window_size,
+            halo=48,
+            minimum=window_size,
+            memory=max(28 * embed_dim, TAIL_MEMORY * upscale**2),
+            maps=22 * embed_dim,
+        )
         index = relative_position_index(window_size, window_size)
         self.register_buffer("relative_position_index_SA", index)
         self.register_buffer("relative_position_index_OCA", _overlapping_index(window_size, window_size + overlap))
@@ -206,7 +216,7 @@ class _HybridBlock(nn.Module):
         if self.shift:
             rolled = roll(x, self.shift)
             rolled = in_cache(bands, x).run(self._attend, rolled, dim=1, grid=self.window, reuse=rolled)
-            x = roll(rolled, -self.shift, into=None if torch.is_grad_enabled() else x)
+            x = roll(rolled, -self.shift, into=x)
         else:
             x = in_cache(bands, x).run(self._attend, x, dim=1, grid=self.window)
 
@@ -292,10 +302,10 @@ class _OverlappingAttention(PositionBias):
         """A band of whole windows and, unless the picture ends there, ``margin`` rows above and below."""
         above, below = self.margin * (band.top > 0), self.margin * (not band.is_last)
         rows = slice(above, x.shape[1] - below)
-        q, kv = self.qkv(self.norm1(x)).tensor_split((x.shape[3],), dim=3)
-        tokens = self._overlapping(
-            split_windows(q[:, rows], self.window, self.window), self._larger_windows(kv, above, below)
-        )
+        normed = self.norm1(x)
+        q = split_windows(queries(self.qkv, normed[:, rows]), self.window, self.window)
+        kv = self._larger_windows(keys_and_values(self.qkv, normed), above, below)
+        tokens = self._overlapping(q, kv)
         x = x[:, rows]
         x = x + self.proj(join_windows(tokens, self.window, self.window, x.shape[1], x.shape[2]))
         x = x + self.mlp(self.norm2(x))

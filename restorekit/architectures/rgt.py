@@ -69,7 +69,7 @@ class RGT(WindowSR):
         # Up to 1023 px a tile is summarised by as many convolutions as a training patch; 256 px is near the size of the
         # pictures of the authors' tests, and a multiple of their windows. From 32 px on, what differs next to a cut is
         # no more than what differs everywhere, as the summary is of the tile.
-        self.tiling = Tiling("approximate", halo=32, minimum=16, fixed=256, memory=10240)
+        self.tiling = Tiling("approximate", phase=max(split_size), halo=32, minimum=16, fixed=256, memory=10240)
         self.before_RG = nn.Sequential(nn.Identity(), nn.LayerNorm(embed_dim))
         self.conv_after_body = _residual_convolution(resi_connection, embed_dim)
 

@@ -86,10 +86,15 @@ def test_every_window_of_a_rolled_map_gets_its_own_mask(last: bool) -> None:
         assert any(torch.equal(window, tokens) and torch.equal(expected, mask) for tokens, mask in seen)
 
 
-def test_rolling_into_another_map_is_rolling() -> None:
+def test_rolling_is_rolling() -> None:
     x = torch.rand(2, 8, 12, 3)
     for shift in (3, -3):
-        assert torch.equal(roll(x, shift, into=torch.empty_like(x)), torch.roll(x, (-shift, -shift), (1, 2)))
+        expected = torch.roll(x, (-shift, -shift), (1, 2))
+        assert torch.equal(roll(x, shift), expected)
+        with torch.no_grad():
+            assert torch.equal(roll(x, shift), expected)
+            into = torch.empty_like(x)
+            assert roll(x, shift, into) is into and torch.equal(into, expected)
 
 
 def test_bands_are_cut_down_only_where_no_gradient_is_wanted() -> None:
