@@ -18,7 +18,7 @@ from restorekit.architectures._bands import WHOLE, Bands
 from restorekit.architectures._network import Network
 from restorekit.errors import ModelError, RestorekitError
 from restorekit.execution import Execution
-from restorekit.tiling import Axis, Padding, Tiling, mirrored, ramp
+from restorekit.tiling import Axis, Padding, Tiling, mirrored, ramps
 
 TILE = 512
 """The largest side of a tile that ``auto`` takes: larger ones save no more than a tenth of the pixels."""
@@ -268,16 +268,16 @@ def _tiled(job: Job, execution: Execution, side: int) -> Iterator[tuple[int, Ten
     side = max(side, _least(tiling))
     down, across = (tiling.axis(length, side, job.padding) for length in (job.height, job.width))
     batch = _batch(execution, down.side * across.side * tiling.memory, len(across.origins))
-    weights = [ramp(across, index, tiling.halo, scale) for index in range(len(across.origins))]
+    columns, rows = ramps(across, tiling.halo, scale), ramps(down, tiling.halo, scale)
     above: Tensor | None = None
     for index, (_, _, fall, _) in enumerate(down.spans(tiling.halo)):
         results = _row_of_tiles(job, execution, down, across, index, batch)
         strip = torch.zeros((results[0].shape[0], down.side * scale, job.width * scale))
-        for tile, origin, (start, weight) in zip(results, across.origins, weights, strict=True):
+        for tile, origin, (start, weight) in zip(results, across.origins, columns, strict=True):
             part = tile[:, :, start - origin * scale : start - origin * scale + len(weight)].cpu()
             strip[:, :, start : start + len(weight)] += part.float() * weight
         del results
-        start, weight = ramp(down, index, tiling.halo, scale)
+        start, weight = rows[index]
         strip = strip[:, start - down.origins[index] * scale :][:, : len(weight)] * weight[:, None]
         if above is not None:
             strip[:, : above.shape[1]] += above

@@ -122,16 +122,20 @@ def fixed_plan(length: int, padded: int, side: int, overlap: int, grid: int) -> 
     return Axis(length, side, tuple(index * steps // (count - 1) * grid for index in range(count)))
 
 
-def ramp(axis: Axis, index: int, halo: int, scale: int) -> tuple[int, Tensor]:
-    """The weight of a tile along an axis of the output: its first output px, and weights of 0..1 from there."""
-    rise, full, fall, end = (scale * px for px in list(axis.spans(halo))[index])
-    positions = torch.arange(rise, end, dtype=torch.float32) + 0.5
-    weights = torch.ones(end - rise)
-    if full > rise and index > 0:
-        weights = torch.minimum(weights, (positions - rise) / (full - rise))
-    if end > fall and index < len(axis.origins) - 1:
-        weights = torch.minimum(weights, (end - positions) / (end - fall))
-    return rise, weights
+def ramps(axis: Axis, halo: int, scale: int) -> list[tuple[int, Tensor]]:
+    """The weight of each tile along an axis of the output: its first output px, and weights of 0..1 from there."""
+    found = []
+    last = len(axis.origins) - 1
+    for index, span in enumerate(axis.spans(halo)):
+        rise, full, fall, end = (scale * px for px in span)
+        positions = torch.arange(rise, end, dtype=torch.float32) + 0.5
+        weights = torch.ones(end - rise)
+        if full > rise and index > 0:
+            weights = torch.minimum(weights, (positions - rise) / (full - rise))
+        if end > fall and index < last:
+            weights = torch.minimum(weights, (end - positions) / (end - fall))
+        found.append((rise, weights))
+    return found
 
 
 def mirrored(first: int, last: int, length: int, padding: Padding) -> Tensor:

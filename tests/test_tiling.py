@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from restorekit.tiling import Tiling, fixed_plan, mirrored, plan, ramp
+from restorekit.tiling import Tiling, fixed_plan, mirrored, plan, ramps
 
 CASES = [
     (length, side, grid, halo)
@@ -33,9 +33,8 @@ def test_tiles_cover_the_image_once(make: object, length: int, side: int, grid: 
     assert all(left + axis.side - right >= tiling.overlap for left, right in pairwise(axis.origins))
     for scale in (1, 3):
         total = torch.zeros(length * scale)
-        for index, origin in enumerate(axis.origins):
-            start, weights = ramp(axis, index, halo, scale)
-            assert start >= scale * (origin + (halo if index else 0)), "what lies in the halo counts"
+        for origin, (start, weights) in zip(axis.origins, ramps(axis, halo, scale), strict=True):
+            assert start >= scale * (origin + (halo if origin else 0)), "what lies in the halo counts"
             assert start + len(weights) <= scale * min(origin + axis.side, length)
             total[start : start + len(weights)] += weights
         torch.testing.assert_close(total, torch.ones_like(total))
