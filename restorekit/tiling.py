@@ -28,8 +28,8 @@ class Tiling:
     ``support``: ``exact`` where it can run over whole maps band by band (all but its global averages is local),
     ``approximate`` where it looks at the whole tile by nature and is run at a fixed tile size.
     ``grid``: sides and origins of tiles are multiples of it. ``phase``: origins are multiples of it too, where the
-    network mirrors or fills its windows itself and takes other sides as well. ``halo``: input px around a tile's core that bring the
-    core within 70 dB of the whole image. ``minimum``: the smallest side of a tile.
+    network fills its windows itself and takes other sides as well. ``halo``: input px around a tile's core that bring
+    the core within 70 dB of the whole image. ``minimum``: the smallest side of a tile.
     ``fixed``: the side, in px, at which an ``approximate`` network is run.
     ``memory``: measured peak bytes an input pixel while a float32 tile is run, ``maps``: the same for what stays
     allocated between bands in exact mode.

@@ -38,20 +38,17 @@ def masked(frame: Frame) -> Frame:
     return replace(frame, alpha=alpha, masks={"clipped": frame.pixels > 0.7})
 
 
-@pytest.fixture(autouse=True)
-def laws_need_models(with_tiny_models: Path) -> None:
-    """The stages of the laws are built when a test asks for them."""
-    TestLaws.stages = (
-        Restore(model="tiny.x2"),
-        Restore(model="tiny.x2", lock_color=True, overshoot=0.1, amount=0.7, detail=0.2),
-        Restore(model="tiny.luma_x3"),
-        Restore(model="tiny.ycbcr_x2"),
-    )
-    TestLaws.frames = (rgb_frame(state=SRGB), masked(rgb_frame(17, 40, state=SRGB)), gray_frame())
-
-
 class TestLaws(StageLaws):
-    pass
+    stages = (
+        Restore(model="tiny.x2.safetensors"),
+        Restore(model="tiny.x2.safetensors", lock_color=True, overshoot=0.1, amount=0.7, detail=0.2),
+        Restore(model="tiny.luma_x3.safetensors"),
+    )
+    frames = (rgb_frame(state=SRGB), masked(rgb_frame(17, 40, state=SRGB)), gray_frame())
+
+    @pytest.fixture(autouse=True)
+    def beside_the_models(self, with_tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(with_tiny_models / "models")
 
 
 @pytest.mark.parametrize("model", ["tiny.x2", "tiny.luma_x3", "tiny.ycbcr_x2"])
