@@ -20,7 +20,7 @@ from restorekit.errors import ModelError, RestorekitError
 from restorekit.execution import Execution
 from restorekit.tiling import Axis, Padding, Tiling, mirrored, ramps
 
-TILE = 512
+TILE = 768
 """The largest side of a tile that ``auto`` takes: larger ones save no more than a tenth of the pixels."""
 
 CHUNK_BYTES = 24 << 20

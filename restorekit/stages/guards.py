@@ -25,6 +25,7 @@ from restorekit.stages.guard_strips import (
     taken,
     with_columns,
 )
+from restorekit.state import Transfer
 
 SPLINE = (6 / 16, 4 / 16, 1 / 16)
 """The B3 spline with which the a-trous wavelet smooths: the weight of a pixel, and of those beside it."""
@@ -52,7 +53,7 @@ LUMA_RED, LUMA_BLUE = 0.2126, 0.0722
 
 @dataclass(frozen=True)
 class Guards:
-    """Limits to what a network may change; display-referred sRGB values, gray or RGB.
+    """Limits to what a network may change; values encoded by ``transfer``, gray or RGB.
 
     ``detail``, ``lock_color`` and ``overshoot`` work in this order, ``amount`` on their result. The input enlarged is
     bicubic (a = -0.5), at scale 1 the input itself.
@@ -72,6 +73,7 @@ class Guards:
     detail: float = 0.0
     lock_color: bool = False
     overshoot: float | None = None
+    transfer: Transfer = "srgb"
 
     def __post_init__(self) -> None:
         for name, value in (("amount", self.amount), ("detail", self.detail)):
@@ -79,6 +81,11 @@ class Guards:
                 raise InputError(f"{name} is {value:g}; give a share from 0 to 1")
         if self.overshoot is not None and not 0.0 <= self.overshoot < math.inf:
             raise InputError(f"overshoot is {self.overshoot:g}; give a share of the local range, 0 or more, or None")
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to guard."""
+        return self.amount == 1.0 and self.detail == 0.0 and not self.lock_color and self.overshoot is None
 
     @property
     def halo(self) -> int:
@@ -102,7 +109,7 @@ class Guards:
         if self.detail > 0:
             guarded = _with_fine_detail(guarded, original, self.detail)
         if self.lock_color:
-            guarded = _with_low_frequencies(guarded, original)
+            guarded = _with_low_frequencies(guarded, original, self.transfer)
         for strip in guarded:
             yield strip.top * scale, self._limited(strip, original)
 
@@ -161,7 +168,7 @@ def _smoothed(planes: Tensor, spacing: int) -> Tensor:
     return planes
 
 
-def _with_low_frequencies(guarded: Iterator[Strip], original: Original) -> Iterator[Strip]:
+def _with_low_frequencies(guarded: Iterator[Strip], original: Original, transfer: Transfer) -> Iterator[Strip]:
     """The low frequencies of the input in linear light, by a gain that varies slowly.
 
     A gain and not the difference, which would leave highlights tinted and tint the shadows beside them the other way.
@@ -173,7 +180,7 @@ def _with_low_frequencies(guarded: Iterator[Strip], original: Original) -> Itera
     def measured() -> Iterator[tuple[Strip, Tensor]]:
         for strip in guarded:
             planes = original.rows(strip.top, strip.bottom), reduced(strip.pixels, scale)
-            yield strip, torch.stack([_cells(decode(encoded, "srgb")) for encoded in planes])
+            yield strip, torch.stack([_cells(decode(encoded, transfer)) for encoded in planes])
 
     for strip, first, cells in looking_around(measured(), RADIUS + 1):
         index, (rows, columns) = strip.top // STRIP, strip.pixels.shape[1:]
@@ -183,8 +190,8 @@ def _with_low_frequencies(guarded: Iterator[Strip], original: Original) -> Itera
         gain = F.interpolate(gain, scale_factor=STRIP * scale, mode="linear")[..., :columns]
         place = (torch.arange(rows)[:, None] + 0.5) / (STRIP * scale) - 0.5  # in cells, from the middle of this one
         tent = (1 - (place - torch.tensor([-1, 0, 1])).abs()).clamp_(min=0)
-        light = decode(strip.pixels, "srgb").add_(PEDESTAL).mul_(tent @ gain).sub_(PEDESTAL)
-        yield Strip(strip.top, strip.bottom, encode(light, "srgb"))
+        light = decode(strip.pixels, transfer).add_(PEDESTAL).mul_(tent @ gain).sub_(PEDESTAL)
+        yield Strip(strip.top, strip.bottom, encode(light, transfer))
 
 
 def _cells(light: Tensor) -> Tensor:

@@ -26,11 +26,6 @@ from restorekit.zoo import cards, store
 from restorekit.zoo.card import ModelCard
 from restorekit.zoo.files import SUFFIXES, file_of, is_file
 
-WHITE_NITS = 203.0
-"""Where diffuse white lies on the PQ scale (ITU-R BT.2408)."""
-
-PQ_PEAK_NITS = 10_000.0
-
 
 @parameters
 class Restore(RowStage):
@@ -115,9 +110,10 @@ class Restore(RowStage):
         image = self._encoded(frame.pixels)
         scale, height = model.scale, frame.height
         lock = self.lock_color if self.lock_color is not None else bool(model.card and model.card.shifts_color)
-        guards = Guards(amount=self.amount, detail=self.detail, lock_color=lock, overshoot=self.overshoot)
+        transfer = "pq" if self.encoding == "pq" else frame.state.transfer
+        guards = Guards(self.amount, self.detail, lock, self.overshoot, transfer)
         made = model.rows(image, execution)
-        if guards != Guards():
+        if not guards.idle:
             made = guards.apply(made, lambda top, bottom: to_float(image[:, top:bottom]), height, scale)
         for top, pixels in made:
             strip = replace(
@@ -136,12 +132,12 @@ class Restore(RowStage):
     def _encoded(self, pixels: Tensor) -> Tensor:
         if self.encoding == "display":
             return pixels
-        return encode(to_float(pixels) * (WHITE_NITS / PQ_PEAK_NITS), "pq")
+        return encode(to_float(pixels), "pq")
 
     def _decoded(self, pixels: Tensor) -> Tensor:
         if self.encoding == "display":
             return pixels
-        return decode(pixels, "pq") * (PQ_PEAK_NITS / WHITE_NITS)
+        return decode(pixels, "pq")
 
     def _alpha(self, frame: Frame, scale: int, first: int, last: int) -> Tensor | None:
         alpha = frame.alpha
