@@ -29,8 +29,8 @@ CHUNK_BYTES = 24 << 20
 BAND_BYTES = 8 << 20
 """Of a finished band of the result."""
 
-WHOLE_BYTES = 256 << 20
-"""Images that need no more than this are run at once on the CPU."""
+WHOLE_BYTES = 64 << 20
+"""Images that need no more than this are run at once on the CPU; larger ones run faster in bands."""
 
 Crop = Callable[[int, int, int, int], Tensor]
 """``(top, bottom, left, right)`` of the image to float32 ``[C,h,w]`` as the network takes it, on the CPU."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from restorekit.architectures._bands import WHOLE, Band, Bands
 from restorekit.architectures._network import Network
 from restorekit.architectures._windows import init_transformer
+from restorekit.errors import ModelError
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 """The mean colour of DIV2K, taken off the input."""
@@ -57,10 +58,10 @@ class WindowSR(Network):
         self.apply(init_transformer)
 
     def features(self, x: Tensor, bands: Bands = WHOLE) -> Tensor:
-        """``[B,C,H,W]`` to ``[B,embed_dim,H,W]``. Raises ValueError if H or W is no multiple of the window."""
+        """``[B,C,H,W]`` to ``[B,embed_dim,H,W]``. Raises ModelError if H or W is no multiple of the window."""
         grid = self.tiling.grid
         if x.shape[2] % grid or x.shape[3] % grid:
-            raise ValueError(f"{type(self).__name__} takes multiples of {grid} px; pad {x.shape[3]} x {x.shape[2]} px")
+            raise ModelError(f"{type(self).__name__} takes multiples of {grid} px; pad {x.shape[3]} x {x.shape[2]} px")
         shallow = bands.run(self._shallow, x.permute(0, 2, 3, 1), dim=1, halo=1)
         maps = bands.run(self._embed, shallow, dim=1) if "norm" in self.patch_embed else shallow
         for group in self.layers:

@@ -16,6 +16,7 @@ from restorekit.architectures import create
 from restorekit.architectures._bands import Bands
 from restorekit.architectures.drct import DRCT
 from restorekit.architectures.hat import HAT
+from restorekit.errors import ModelError
 
 OFFICIAL: dict[str, Any] = {"window_size": 16, "mlp_ratio": 2, "img_size": 64, "embed_dim": 180, "gc": 32}
 SMALL: dict[str, Any] = {
@@ -256,5 +257,5 @@ def test_what_it_cannot_do_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             network(**wrong)
-    with pytest.raises(ValueError, match="multiples of 4 px"):
+    with pytest.raises(ModelError, match="multiples of 4 px"):
         run(network(), picture(13, 12))

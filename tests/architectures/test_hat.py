@@ -16,6 +16,7 @@ from restorekit.architectures import create
 from restorekit.architectures._bands import Band, Bands
 from restorekit.architectures.drct import DRCT
 from restorekit.architectures.hat import HAT
+from restorekit.errors import ModelError
 
 COMMON: dict[str, Any] = {"window_size": 16, "mlp_ratio": 2, "img_size": 64, "upsampler": "pixelshuffle"}
 HAT_S: dict[str, Any] = {**COMMON, "embed_dim": 144, "compress_ratio": 24, "squeeze_factor": 24}
@@ -287,5 +288,5 @@ def test_what_it_cannot_do_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             network(**wrong)
-    with pytest.raises(ValueError, match="multiples of 4 px"):
+    with pytest.raises(ModelError, match="multiples of 4 px"):
         run(network(), picture(13, 12))
