@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
+from restorekit.architectures._maps import convolve, mean_color
 from restorekit.architectures._network import Network
 from restorekit.architectures._windows import init_transformer
 from restorekit.errors import ModelError
-
-RGB_MEAN = (0.4488, 0.4371, 0.4040)
-"""The mean colour of DIV2K, taken off the input."""
 
 WIDTH = 64
 """Channels of the maps while they are enlarged."""
@@ -83,7 +81,7 @@ class WindowSR(Network):
         return convolve(self.conv_after_body, self.norm(maps)) + shallow
 
     def _mean(self, x: Tensor) -> Tensor:
-        return x.new_tensor(RGB_MEAN) if self.in_channels == 3 else x.new_zeros(self.in_channels)
+        return mean_color(x, self.in_channels)
 
 
 def residual_convolution(kind: str, dim: int) -> nn.Module:
@@ -93,11 +91,6 @@ def residual_convolution(kind: str, dim: int) -> nn.Module:
     if kind == "identity":
         return nn.Identity()
     raise ValueError(f"resi_connection is '{kind}'; there are '1conv' and 'identity'")
-
-
-def convolve(convolution: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
-    """A convolution of maps ``[B,H,W,C]``."""
-    return convolution(maps.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def resolution(img_size: int | Sequence[int], patch_size: int | Sequence[int]) -> tuple[int, int]:

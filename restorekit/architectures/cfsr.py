@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
+from restorekit.architectures._maps import convolve, mean_color
 from restorekit.architectures._network import Detected, Network
 from restorekit.tiling import Tiling
-
-RGB_MEAN = (0.4488, 0.4371, 0.4040)
-"""The mean colour of DIV2K, taken off the input."""
 
 EDGES = {
     "sobel_x": ("scale_sobel_x", "mask_sobel_x", "sobel_x_bias"),
@@ -81,12 +79,12 @@ class CFSR(Network):
         return maps if self.scale > 1 else torch.cat((maps, x), 1)
 
     def _shallow(self, band: Band, image: Tensor) -> Tensor:
-        return _convolve(self.conv_first, (image - self._mean(image)) * self.img_range)
+        return convolve(self.conv_first, (image - self._mean(image)) * self.img_range)
 
     def _deep(self, band: Band, maps: Tensor, image: Tensor) -> Tensor:
         # The first convolution is cheaper to run twice than its result is to keep.
         y: Tensor = self.norm(maps)
-        return _convolve(self.conv_after_body, y) + self._shallow(band, image)
+        return convolve(self.conv_after_body, y) + self._shallow(band, image)
 
     def tail(self, features: Tensor) -> Tensor:
         if self.scale > 1:
@@ -97,7 +95,7 @@ class CFSR(Network):
         return x + residual / self.img_range
 
     def _mean(self, like: Tensor) -> Tensor:
-        return like.new_tensor(RGB_MEAN if self.in_channels == 3 else (0.0,))
+        return mean_color(like, self.in_channels)
 
     @classmethod
     def detect(cls, state: Mapping[str, Tensor]) -> Detected | None:
@@ -138,7 +136,7 @@ class _Layer(nn.Module):
 
     def join(self, band: Band, x: Tensor) -> Tensor:
         """The rows of ``[B,H,W,C]`` that come out of the blocks, with the convolution's result added."""
-        return x + _convolve(self.conv, x)
+        return x + convolve(self.conv, x)
 
 
 class _Block(nn.Module):
@@ -223,9 +221,3 @@ class _MLP(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-
-
-def _convolve(convolution: nn.Module, x: Tensor) -> Tensor:
-    """A convolution of ``[B,H,W,C]`` maps; no copies are made."""
-    y: Tensor = convolution(x.permute(0, 3, 1, 2))
-    return y.permute(0, 2, 3, 1)

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
+from restorekit.architectures._maps import convolve, mean_color
 from restorekit.architectures._network import Detected, Network
 from restorekit.architectures._rectangles import Places, RectangleAttention, window_offsets
-from restorekit.architectures._window_sr import RGB_MEAN, convolve, ratio, residual_convolution
+from restorekit.architectures._window_sr import ratio, residual_convolution
 from restorekit.architectures._windows import Mlp, init_transformer, relative_position_index
 from restorekit.tiling import Tiling
 
@@ -96,7 +97,7 @@ class CRAFT(Network):
         return x.to(features.dtype) / self.img_range + self._mean(features).view(-1, 1, 1)
 
     def _mean(self, like: Tensor) -> Tensor:
-        return like.new_tensor(RGB_MEAN if self.in_channels == 3 else (0.0,))
+        return mean_color(like, self.in_channels)
 
     @classmethod
     def detect(cls, state: Mapping[str, Tensor]) -> Detected | None:

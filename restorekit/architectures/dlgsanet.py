@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Bands
+from restorekit.architectures._maps import mean_color
 from restorekit.architectures._network import Detected, Network
 from restorekit.tiling import Tiling
-
-RGB_MEAN = (0.4488, 0.4371, 0.4040)
-"""The mean colour of DIV2K, taken off the input."""
 
 TLC_KERNEL: Mapping[int, int] = {2: 96, 3: 72, 4: 48}
 """The windows of the released networks by scale: what they saw while they were trained."""
@@ -119,7 +117,7 @@ class DLGSANet(Network):
         return y.to(features.dtype) / self.img_range + self._mean(features)
 
     def _mean(self, like: Tensor) -> Tensor:
-        return like.new_tensor(RGB_MEAN if self.in_channels == 3 else (0.0,)).view(-1, 1, 1)
+        return mean_color(like, self.in_channels).view(-1, 1, 1)
 
     @classmethod
     def detect(cls, state: Mapping[str, Tensor]) -> Detected | None:

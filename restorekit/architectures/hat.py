@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import Band, Bands
+from restorekit.architectures._maps import convolve
 from restorekit.architectures._network import Detected
 from restorekit.architectures._window_sr import (
     TAIL_MEMORY,
     WindowSR,
-    convolve,
     count,
     detect_shell,
     ratio,

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
+from restorekit.architectures._maps import convolve
 from restorekit.architectures._network import Detected
 from restorekit.architectures._rectangles import RectangleAttention, shift_masks, window_offsets
-from restorekit.architectures._window_sr import WindowSR, convolve, detect_shell, ratio
+from restorekit.architectures._window_sr import WindowSR, detect_shell, ratio
 from restorekit.architectures._windows import relative_position_index
 from restorekit.errors import ModelError
 from restorekit.tiling import Tiling

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
+from restorekit.architectures._maps import convolve
 from restorekit.architectures._network import Detected, Network
 from restorekit.tiling import Tiling
 
@@ -70,11 +71,11 @@ class RLFN(Network):
         return y / RANGE
 
     def _shallow(self, band: Band, image: Tensor) -> Tensor:
-        return _convolve(self.conv_1, image * RANGE)
+        return convolve(self.conv_1, image * RANGE)
 
     def _deep(self, band: Band, maps: Tensor, image: Tensor) -> Tensor:
         # The first convolution is cheaper to run twice than its result is to keep.
-        return _convolve(self.conv_2, maps) + self._shallow(band, image)
+        return convolve(self.conv_2, maps) + self._shallow(band, image)
 
     @classmethod
     def detect(cls, state: Mapping[str, Tensor]) -> Detected | None:
@@ -114,7 +115,7 @@ class _Block(nn.Module):
         y = x.permute(0, 3, 1, 2)
         for layer in (self.c1_r, self.c2_r, self.c3_r):
             y = F.leaky_relu(layer(y), 0.05, inplace=True)
-        return _convolve(self.c5, y.permute(0, 2, 3, 1) + x)
+        return convolve(self.c5, y.permute(0, 2, 3, 1) + x)
 
 
 class _Attention(nn.Module):
@@ -155,9 +156,3 @@ def stretch(coarse: Tensor, band: Band, width: int) -> Tensor:
     share = (position - above).to(coarse.dtype)[:, None]
     y = coarse[:, :, above] * (1 - share) + coarse[:, :, below] * share
     return F.interpolate(y, (len(rows), width), mode="bilinear", align_corners=False)
-
-
-def _convolve(convolution: nn.Module, x: Tensor) -> Tensor:
-    """A convolution of ``[B,H,W,C]`` maps; no copies are made."""
-    y: Tensor = convolution(x.permute(0, 3, 1, 2))
-    return y.permute(0, 2, 3, 1)
