@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import typer
 
-EXTRAS = (("heif", "pillow_heif", "reads HEIC and HEIF"), ("lens", "lensfunpy", "lens corrections by lensfun"))
+EXTRAS = (
+    ("heif", "pillow_heif", "reads HEIC and HEIF"),
+    ("lens", "lensfunpy", "lens corrections by lensfun"),
+    ("spandrel", "spandrel", "checkpoints of more architectures"),
+)
 """Optional parts: the extra's name, the module it brings, and what for."""
 
 
