@@ -86,11 +86,14 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "ALLOC_FAILED")
+"""What errors say when memory ran out: of CUDA, of torch on Windows and Linux, of cuDNN and cuBLAS."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on the device or here."""
-    said = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and ("not enough memory" in said or "out of memory" in said)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
@@ -309,12 +309,16 @@ def _rows(
     if whole:
         everyone.setdefault(len(following) - 1, []).append(collector)
     seconds = [0.0] * len(following)
-    started = time.perf_counter()
-    push(stage.rows(frame, execution), following, everyone, device=options.device, seconds=seconds)
+
+    def rows() -> Iterator[Frame]:
+        """The strips; the time that making them takes is the stage's."""
+        strips = stage.rows(frame, execution)
+        while (strip := _timed(options, step, lambda: next(strips, None))) is not None:
+            yield strip
+
+    push(rows(), following, everyone, device=options.device, seconds=seconds)
     for each, spent in zip(steps[1:], seconds, strict=True):
         options.seconds[each.id] = options.seconds.get(each.id, 0.0) + spent
-    spent = time.perf_counter() - started - sum(seconds)
-    options.seconds[step] = options.seconds.get(step, 0.0) + spent
     options.networks[step] = execution.summary
     return collector.frame() if whole else frame
 

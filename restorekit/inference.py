@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from restorekit import device as devices
-from restorekit.architectures._bands import WHOLE, Bands
+from restorekit.architectures._bands import Bands
 from restorekit.architectures._network import Network
 from restorekit.errors import ModelError, RestorekitError
 from restorekit.execution import Execution
@@ -32,12 +33,21 @@ BAND_BYTES = 8 << 20
 WHOLE_BYTES = 64 << 20
 """Images that need no more than this are run at once on the CPU; larger ones run faster in bands."""
 
+MAPS_SHARE = 0.85
+"""Of the time that goes into the maps; the rest makes the picture of them. For the progress bar."""
+
+UNKNOWN_MEMORY = 4 << 30
+"""Taken to be free where the system does not tell."""
+
+GPU_MEMORY = 2.5
+"""Memory of a pixel on a GPU, which runs whole tiles where a CPU runs bands of them; not measured on one yet."""
+
 Crop = Callable[[int, int, int, int], Tensor]
 """``(top, bottom, left, right)`` of the image to float32 ``[C,h,w]`` as the network takes it, on the CPU."""
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """A network, the image it runs over, and how its far sides are mirrored."""
 
     network: Network
@@ -84,28 +94,25 @@ def run_rows(
     Raises RestorekitError when even the smallest tile does not fit into memory, and ModelError when the result is not
     finite in full precision.
     """
-    job = Job(network, name, crop, height, width, padding, _dtype(execution, tested))
-    mode, side = _mode(job, execution, fixed)
-    execution.mode = mode
+    task = Task(network, name, crop, height, width, padding, _dtype(execution, tested))
+    way = _first_way(task, execution, fixed)
     done = 0
     while True:
+        execution.mode = way.mode
         try:
-            maker = _exact_rows(job, execution, mode) if mode in ("whole", "exact") else _tiled(job, execution, side)
-            for top, rows in maker:
+            made = _tiled(task, execution, way) if way.mode == "tiles" else _exact_rows(task, execution, way.mode)
+            for top, rows in made:
                 skip = done - top
                 if skip < rows.shape[1]:
                     yield max(top, done), rows[:, max(skip, 0) :]
                     done = top + rows.shape[1]
-                    if mode != "tiles":
-                        execution.share(done / (height * network.scale))
             execution.share(1.0)
             return
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError) as error:
             if not devices.is_out_of_memory(error):
                 raise
         devices.release(execution.device)
-        mode, side = _smaller(job, execution, mode, side)
-        execution.mode = mode
+        way = _next_way(task, execution, way)
 
 
 def _dtype(execution: Execution, tested: Sequence[str]) -> torch.dtype | None:
@@ -119,32 +126,51 @@ def _dtype(execution: Execution, tested: Sequence[str]) -> torch.dtype | None:
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]
 
 
-def _mode(job: Job, execution: Execution, fixed: int | None) -> tuple[str, int]:
-    """``whole``, ``exact`` or ``tiles`` with their side."""
-    tiling = job.network.tiling
-    height, width = job.padded
-    free = execution.memory or devices.free_memory(execution.device) or 4 << 30
+@dataclass(frozen=True)
+class Way:
+    """How a task is run: ``whole``, ``exact``, or ``tiles`` of ``side`` px, at most ``batch`` at a time."""
+
+    mode: Literal["whole", "exact", "tiles"]
+    side: int = 0
+    batch: int = 1
+
+
+def _first_way(task: Task, execution: Execution, fixed: int | None) -> Way:
+    tiling, device = task.network.tiling, execution.device
+    height, width = task.padded
+    free = execution.memory or devices.free_memory(device) or UNKNOWN_MEMORY
+    a_pixel = _memory(task, device)
     if execution.tile == "off":
-        return "whole", 0
+        return Way("whole")
     if execution.tile != "auto":
-        wanted = execution.tile + (tiling.overlap if tiling.support == "exact" else 0)
-        return "tiles", -(-wanted // tiling.step) * tiling.step
+        side = execution.tile + (tiling.overlap if tiling.support == "exact" else 0)
+        return _in_tiles(task, execution, -(-side // tiling.step) * tiling.step)
     if tiling.support == "approximate":
-        side = fixed or tiling.fixed or TILE
-        return "tiles", _fitting(side, tiling, free)
-    whole = height * width * tiling.memory
-    if whole <= min(WHOLE_BYTES if execution.device.type == "cpu" else free, free):
-        return "whole", 0
-    band = max(tiling.grid, 1) * width * tiling.memory
-    host = execution.memory or devices.free_memory(torch.device("cpu")) or 4 << 30
-    if height * width * tiling.maps + band <= host // 2:
-        return "exact", 0
-    return "tiles", _fitting(TILE, tiling, free)
+        return _in_tiles(task, execution, _fitting(fixed or tiling.fixed or TILE, tiling, free // 2 // a_pixel))
+    if height * width * a_pixel <= min(WHOLE_BYTES if device.type == "cpu" else free // 2, free // 2):
+        return Way("whole")
+    host = execution.memory or devices.free_memory(torch.device("cpu")) or UNKNOWN_MEMORY
+    if height * width * tiling.maps + tiling.grid * width * a_pixel <= host // 2:
+        return Way("exact")
+    return _in_tiles(task, execution, _fitting(TILE, tiling, free // 2 // a_pixel))
 
 
-def _fitting(side: int, tiling: Tiling, free: int) -> int:
-    """``side``, halved until a tile fits into half of what is free, or is the smallest."""
-    while side > _least(tiling) and side * side * tiling.memory > free // 2:
+def _in_tiles(task: Task, execution: Execution, side: int) -> Way:
+    """Tiles; on a GPU as many at a time as fit into half of what is free, on a CPU, which gains nothing, one."""
+    if execution.device.type == "cpu":
+        return Way("tiles", side)
+    free = execution.memory or devices.free_memory(execution.device) or 0
+    return Way("tiles", side, max(1, free // 2 // (side * side * _memory(task, execution.device))))
+
+
+def _memory(task: Task, device: torch.device) -> int:
+    """Bytes an input pixel while a tile is run."""
+    return round(task.network.tiling.memory * (1.0 if device.type == "cpu" else GPU_MEMORY))
+
+
+def _fitting(side: int, tiling: Tiling, pixels: int) -> int:
+    """``side``, halved until a tile has no more than so many pixels, or is the smallest."""
+    while side > _least(tiling) and side * side > pixels:
         side = max(side // 2 // tiling.step * tiling.step, _least(tiling))
     return side
 
@@ -155,19 +181,24 @@ def _least(tiling: Tiling) -> int:
     return -(-least // tiling.step) * tiling.step
 
 
-def _smaller(job: Job, execution: Execution, mode: str, side: int) -> tuple[str, int]:
-    """What to try after memory ran out: tiles, then tiles of half the side."""
-    tiling = job.network.tiling
-    least, longest = _least(tiling), max(job.padded)
-    before = longest if mode in ("whole", "exact") else min(side, longest)
+def _next_way(task: Task, execution: Execution, way: Way) -> Way:
+    """What to try after memory ran out: bands, then tiles, one at a time, then of half the side."""
+    tiling = task.network.tiling
+    if way.mode == "whole" and tiling.support == "exact":
+        execution.note(f"{task.name} ran out of memory and went on in bands")
+        return Way("exact")
+    least, longest = _least(tiling), max(task.padded)
+    before = min(way.side, longest) if way.mode == "tiles" else longest
+    if way.batch > 1:
+        return Way("tiles", way.side, 1)
     if before <= least:
         raise RestorekitError(
-            f"{job.name}: out of memory even with tiles of {before} px on {execution.device}; close other programs, "
+            f"{task.name}: out of memory even with tiles of {before} px on {execution.device}; close other programs, "
             "use a smaller model, or --device cpu"
         )
     side = max(min(TILE, before // 2 // tiling.step * tiling.step), least)
-    execution.note(f"{job.name} ran out of memory and went on in tiles of {side} px")
-    return "tiles", side
+    execution.note(f"{task.name} ran out of memory and went on in tiles of {side} px")
+    return Way("tiles", side)
 
 
 def _autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
@@ -177,11 +208,11 @@ def _autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContex
 # exact: whole maps, operators band by band ----------------------------------------------------------------------------
 
 
-def _exact_rows(job: Job, execution: Execution, mode: str) -> Iterator[tuple[int, Tensor]]:
+def _exact_rows(task: Task, execution: Execution, mode: str) -> Iterator[tuple[int, Tensor]]:
     """Rows of the whole image's result; in full precision from where half precision overflows."""
-    dtype, done = job.dtype, 0
+    dtype, done = task.dtype, 0
     while True:
-        for top, rows in _exact(job, execution, mode, dtype):
+        for top, rows in _exact(task, execution, mode, dtype):
             skip = done - top
             if skip >= rows.shape[1]:
                 continue
@@ -191,65 +222,93 @@ def _exact_rows(job: Job, execution: Execution, mode: str) -> Iterator[tuple[int
             done = top + rows.shape[1]
         else:
             return
-        _higher(job, execution, dtype)
+        _higher(task, execution, dtype)
         dtype = None
 
 
-def _higher(job: Job, execution: Execution, dtype: torch.dtype | None) -> None:
+def _higher(task: Task, execution: Execution, dtype: torch.dtype | None) -> None:
     """Say that half precision overflowed. Raises ModelError where it was full precision."""
     if dtype is None:
-        raise ModelError(f"{job.name}: gives values that are not finite even in full precision; its weights are broken")
+        raise ModelError(
+            f"{task.name}: gives values that are not finite even in full precision; its weights are broken"
+        )
     short = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
-    execution.note(f"{job.name} overflowed in {short}; what overflowed was done again in fp32")
+    execution.note(f"{task.name} overflowed in {short}; what overflowed was done again in fp32")
 
 
-def _exact(job: Job, execution: Execution, mode: str, dtype: torch.dtype | None) -> Iterator[tuple[int, Tensor]]:
-    network, device, tiling = job.network, execution.device, job.network.tiling
-    height, width = job.padded
+def _exact(task: Task, execution: Execution, mode: str, dtype: torch.dtype | None) -> Iterator[tuple[int, Tensor]]:
+    network, device, tiling = task.network, execution.device, task.network.tiling
+    height, width = task.padded
     budget = CHUNK_BYTES if device.type == "cpu" else max(CHUNK_BYTES, (devices.free_memory(device) or 0) // 4)
     pixels = max(budget // tiling.memory, tiling.grid**2)
     execution.tiles += 1
     maps: Tensor | None = None
     if type(network).features is not Network.features:
-        bands = WHOLE
-        if mode == "exact":
-            bands = Bands(max(tiling.grid, pixels // width), device, lambda: execution.share(0.0))
+        rows = max(tiling.grid, pixels // width) if mode == "exact" else None
+        bands = Bands(rows, device, _progress(task, execution))
         with torch.inference_mode(), _autocast(device, dtype):
-            x = job.window(0, height, 0, width)[None]
+            x = task.window(0, height, 0, width)[None]
             resident = mode == "whole" or device.type == "cpu" or _fits(device, height * width * tiling.maps)
             maps = network.features(x.to(device) if resident else x, bands)
 
     def tail(top: int, bottom: int, left: int, right: int) -> Tensor:
-        piece = job.window(top, bottom, left, right)[None] if maps is None else maps[:, :, top:bottom, left:right]
+        piece = task.window(top, bottom, left, right)[None] if maps is None else maps[:, :, top:bottom, left:right]
         with torch.inference_mode(), _autocast(device, dtype):
             result = network.tail(piece.to(device).contiguous(memory_format=torch.channels_last))
         return result[0].float().cpu()
 
     if mode == "whole":
-        yield 0, tail(0, height, 0, width)[:, : job.height * network.scale, : job.width * network.scale]
+        execution.share(MAPS_SHARE)
+        yield 0, tail(0, height, 0, width)[:, : task.height * network.scale, : task.width * network.scale]
         return
-    yield from _tail_rows(job, tail, pixels)
+    for top, band in _tail_rows(task, tail, pixels):
+        share = (top / network.scale + band.shape[1] / network.scale) / task.height
+        execution.share(share if maps is None else MAPS_SHARE + (1 - MAPS_SHARE) * share)
+        yield top, band
 
 
-def _tail_rows(job: Job, tail: Callable[[int, int, int, int], Tensor], pixels: int) -> Iterator[tuple[int, Tensor]]:
+def _progress(task: Task, execution: Execution) -> Callable[[float], None]:
+    """Told the finished share of each operator of ``features`` in turn, tells the share of the whole run."""
+    begun, operators = 0, _operators(task)
+
+    def tell(share: float) -> None:
+        nonlocal begun
+        begun += share == 0.0
+        execution.share(min((begun - 1 + share) / operators, 1.0) * MAPS_SHARE)
+
+    return tell
+
+
+def _operators(task: Task) -> int:
+    """How many operators a network runs over its maps, counted on the smallest input."""
+    tiling, network = task.network.tiling, task.network
+    side = tiling.up(max(tiling.minimum, tiling.grid))
+    weights = next(network.parameters())
+    counted: list[float] = []
+    with torch.inference_mode():
+        network.features(weights.new_zeros((1, network.in_channels, side, side)), Bands(checkpoint=counted.append))
+    return max(len(counted), 1)
+
+
+def _tail_rows(task: Task, tail: Callable[[int, int, int, int], Tensor], pixels: int) -> Iterator[tuple[int, Tensor]]:
     """Rows of what a local function of areas of the image gives, from chunks of about as many pixels.
 
     Bands are wide and low, so that little of a large result is held at once.
     """
-    (height, width), halo, scale = job.padded, job.network.tail_halo, job.network.scale
-    rows = max(BAND_BYTES // (job.width * scale**2 * 12), 4 * halo, 8)
+    (height, width), halo, scale = task.padded, task.network.tail_halo, task.network.scale
+    rows = max(min(BAND_BYTES // (task.width * scale**2 * 12), int(pixels**0.5)), 4 * halo, 8)
     columns = max(pixels // (rows + 2 * halo), 4 * halo, 32)
-    for top in range(0, job.height, rows):
-        bottom = min(top + rows, job.height)
+    for top in range(0, task.height, rows):
+        bottom = min(top + rows, task.height)
         first, last = max(top - halo, 0), min(bottom + halo, height)
         band: Tensor | None = None
-        for left in range(0, job.width, columns):
-            right = min(left + columns, job.width)
+        for left in range(0, task.width, columns):
+            right = min(left + columns, task.width)
             start, end = max(left - halo, 0), min(right + halo, width)
             made = tail(first, last, start, end)
             made = made[:, (top - first) * scale : (bottom - first) * scale, (left - start) * scale :]
             if band is None:
-                band = made.new_empty((made.shape[0], made.shape[1], job.width * scale))
+                band = made.new_empty((made.shape[0], made.shape[1], task.width * scale))
             band[:, :, left * scale : right * scale] = made[:, :, : (right - left) * scale]
         assert band is not None
         yield top * scale, band
@@ -262,17 +321,16 @@ def _fits(device: torch.device, needed: int) -> bool:
 # overlap: equal tiles, blended ----------------------------------------------------------------------------------------
 
 
-def _tiled(job: Job, execution: Execution, side: int) -> Iterator[tuple[int, Tensor]]:
+def _tiled(task: Task, execution: Execution, way: Way) -> Iterator[tuple[int, Tensor]]:
     """Rows of tiles, each blended with the one above."""
-    tiling, scale = job.network.tiling, job.network.scale
-    side = max(side, _least(tiling))
-    down, across = (tiling.axis(length, side, job.padding) for length in (job.height, job.width))
-    batch = _batch(execution, down.side * across.side * tiling.memory, len(across.origins))
+    tiling, scale = task.network.tiling, task.network.scale
+    side = max(way.side, _least(tiling))
+    down, across = (tiling.axis(length, side, task.padding) for length in (task.height, task.width))
     columns, rows = ramps(across, tiling.halo, scale), ramps(down, tiling.halo, scale)
     above: Tensor | None = None
     for index, (_, _, fall, _) in enumerate(down.spans(tiling.halo)):
-        results = _row_of_tiles(job, execution, down, across, index, batch)
-        strip = torch.zeros((results[0].shape[0], down.side * scale, job.width * scale))
+        results = _row_of_tiles(task, execution, down, across, index, way.batch)
+        strip = torch.zeros((results[0].shape[0], down.side * scale, task.width * scale))
         for tile, origin, (start, weight) in zip(results, across.origins, columns, strict=True):
             part = tile[:, :, start - origin * scale : start - origin * scale + len(weight)].cpu()
             strip[:, :, start : start + len(weight)] += part.float() * weight
@@ -286,37 +344,29 @@ def _tiled(job: Job, execution: Execution, side: int) -> Iterator[tuple[int, Ten
         above = strip[:, ready:].clone()
 
 
-def _batch(execution: Execution, bytes_a_tile: int, most: int) -> int:
-    """Tiles that are run together: as many of a row as fit on a GPU, one on the CPU, whose caches gain nothing."""
-    if execution.device.type == "cpu":
-        return 1
-    free = execution.memory or devices.free_memory(execution.device) or 0
-    return max(1, min(most, free // 2 // max(bytes_a_tile, 1)))
-
-
-def _row_of_tiles(job: Job, execution: Execution, down: Axis, across: Axis, index: int, batch: int) -> list[Tensor]:
+def _row_of_tiles(task: Task, execution: Execution, down: Axis, across: Axis, index: int, batch: int) -> list[Tensor]:
     """The results ``[C,side,side]`` of a row of tiles, on the device, checked once for the whole row."""
     device, top = execution.device, down.origins[index]
     total = len(down.origins) * len(across.origins)
 
     def inputs(origins: Sequence[int]) -> Tensor:
-        tiles = [job.window(top, top + down.side, left, left + across.side) for left in origins]
+        tiles = [task.window(top, top + down.side, left, left + across.side) for left in origins]
         return devices.sent(torch.stack(tiles), device).contiguous(memory_format=torch.channels_last)
 
     def forward(origins: Sequence[int], dtype: torch.dtype | None) -> Tensor:
         with torch.inference_mode(), _autocast(device, dtype):
-            result: Tensor = job.network(inputs(origins))
+            result: Tensor = task.network(inputs(origins))
         execution.tiles += len(origins)
         return result
 
     results: list[Tensor] = []
     for first in range(0, len(across.origins), batch):
         execution.share((index * len(across.origins) + first) / total)
-        results += list(forward(across.origins[first : first + batch], job.dtype))
+        results += list(forward(across.origins[first : first + batch], task.dtype))
     finite = torch.stack([result.isfinite().all() for result in results]).cpu()
     for column in [k for k, good in enumerate(finite.tolist()) if not good]:
-        _higher(job, execution, job.dtype)
+        _higher(task, execution, task.dtype)
         (results[column],) = forward([across.origins[column]], None)
         if not bool(results[column].isfinite().all()):
-            _higher(job, execution, None)
+            _higher(task, execution, None)
     return results

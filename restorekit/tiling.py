@@ -70,8 +70,10 @@ class Tiling:
         if padded <= side:
             return Axis(length, padded, (0,))
         padded = -(-padded // self.step) * self.step
-        make = plan if self.support == "exact" else fixed_plan
-        return make(length, padded, side, self.overlap, self.step)
+        if self.support == "approximate":
+            return fixed_plan(length, padded, side, self.overlap, self.step)
+        axis = plan(length, padded, side, self.overlap, self.step)
+        return axis if axis.side >= self.minimum else plan(length, padded, self.minimum, self.overlap, self.step)
 
 
 @dataclass(frozen=True)

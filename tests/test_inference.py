@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ from restorekit import inference
 from restorekit.architectures import create
 from restorekit.architectures._bands import WHOLE, Bands
 from restorekit.architectures._network import Network
+from restorekit.device import is_out_of_memory
 from restorekit.errors import Cancelled, ModelError, RestorekitError
 from restorekit.execution import Execution
 from restorekit.inference import run_rows
@@ -200,6 +202,39 @@ def test_out_of_memory_halves_the_tile() -> None:
     assert any("ran out of memory" in note for note in execution.notes)
 
 
+def test_the_real_error_of_the_allocator_is_known() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    assert is_out_of_memory(caught.value)
+
+
+def test_memory_that_runs_out_midway_gives_every_row_once() -> None:
+    class Later(Hungry):
+        def tail(self, features: Tensor) -> Tensor:
+            if len(self.sides) == 3:
+                self.most = 60
+            return super().tail(features)
+
+    network, execution = Later(4096), Execution(tile=64)
+    picture = image(300, 200)
+    assert torch.allclose(whole(network, picture, execution), picture)
+    assert {max(side) for side in network.sides[4:]} <= {60}.union(range(16, 61))
+
+
+def test_bands_come_before_tiles_when_memory_runs_out(small_memory: None) -> None:
+    class Whole(Hungry):
+        def tail(self, features: Tensor) -> Tensor:
+            if features.shape[2] > 250:
+                raise torch.OutOfMemoryError("out of memory")
+            return features
+
+    network, execution = Whole(0), Execution(tile="off")
+    network.tiling = replace(network.tiling, memory=4096)
+    picture = image(300, 200)
+    assert torch.equal(whole(network, picture, execution), picture)
+    assert execution.mode == "exact"
+
+
 def test_out_of_memory_at_the_smallest_tile_is_an_error() -> None:
     with pytest.raises(RestorekitError, match=r"my\.model: out of memory even with tiles of \d+ px on cpu"):
         whole(Hungry(8), image(300, 200), name="my.model")
@@ -234,6 +269,15 @@ def test_progress_only_grows() -> None:
     whole(cfsr(), image(150, 131), Execution(tile=32, tell=shares.append))
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
+
+
+def test_progress_of_bands_is_that_of_their_operators(small_memory: None) -> None:
+    shares: list[float] = []
+    whole(cfsr(), image(150, 131), Execution(tell=shares.append))
+    assert shares == sorted(shares)
+    assert len(set(shares)) > 20
+    assert shares[-1] == pytest.approx(1.0)
+    assert 0.05 < shares[len(shares) // 4] < 0.9
 
 
 @pytest.mark.parametrize("make", [hat, cfsr])

@@ -7,7 +7,7 @@ the maps lie whole in main memory and each operator runs on one band after the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -36,13 +36,13 @@ Operator = Callable[..., Tensor]
 class Bands:
     """How operators run. ``rows`` is the height of a band, None for the whole map at once.
 
-    ``device`` is where the operators run, None where the maps lie. ``checkpoint`` is called between bands and may
-    raise to stop.
+    ``device`` is where the operators run, None where the maps lie. ``checkpoint`` is called before every band with the
+    share of the operator that is done, and may raise to stop.
     """
 
     rows: int | None = None
     device: torch.device | None = None
-    checkpoint: Callable[[], None] | None = None
+    checkpoint: Callable[[float], None] | None = None
 
     def run(
         self,
@@ -56,22 +56,20 @@ class Bands:
         """The result of an operator on whole maps.
 
         ``dim`` is the dimension of the rows (2 of ``[B,C,H,W]``, 1 of ``[B,H,W,C]``), the same for maps and result;
-        all have the same number of rows. Bands begin at multiples of ``grid`` and get ``halo`` more rows (rounded up
-        to the grid) on either side, whose results are thrown away. The result may be written into ``reuse``, for
-        instance one of the maps where ``halo`` is 0.
+        all have the same number of rows and lie on the same device. Bands begin at multiples of ``grid`` and get
+        ``halo`` more rows (rounded up to the grid) on either side, whose results are thrown away. The result may be
+        written into ``reuse``, for instance one of the maps where ``halo`` is 0.
         """
         height = maps[0].shape[dim]
         if self.rows is None or self.rows >= height:
             if self.checkpoint is not None:
-                self.checkpoint()
-            return operator(Band(0, height, height), *maps)
+                self.checkpoint(0.0)
+            return operator(Band(0, height, height), *self._moved(maps)).to(maps[0].device)
         result = reuse
         for top, bottom, band in self._plan(height, halo, grid):
             if self.checkpoint is not None:
-                self.checkpoint()
-            pieces = [plane.narrow(dim, band.top, band.bottom - band.top) for plane in maps]
-            if self.device is not None:
-                pieces = [piece.to(self.device, non_blocking=True) for piece in pieces]
+                self.checkpoint(top / height)
+            pieces = self._moved(plane.narrow(dim, band.top, band.bottom - band.top) for plane in maps)
             rows = operator(band, *pieces).narrow(dim, top - band.top, bottom - top)
             if result is None or (result is reuse and result.dtype != rows.dtype):
                 shape = list(rows.shape)
@@ -80,6 +78,9 @@ class Bands:
             result.narrow(dim, top, bottom - top).copy_(rows)
         assert result is not None
         return result
+
+    def _moved(self, pieces: Iterable[Tensor]) -> list[Tensor]:
+        return [piece if self.device is None else piece.to(self.device, non_blocking=True) for piece in pieces]
 
     def _plan(self, height: int, halo: int, grid: int) -> Iterator[tuple[int, int, Band]]:
         assert self.rows is not None

@@ -1,10 +1,11 @@
-"""What networks share that hold their maps as ``[B,H,W,C]``, in which windows and channels lie together."""
+"""Pieces that networks share: the mean colour, and convolutions of maps, most of which lie as ``[B,H,W,C]``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 """The mean colour of DIV2K, taken off the input."""
@@ -18,3 +19,22 @@ def mean_color(like: Tensor, channels: int) -> Tensor:
 def convolve(convolution: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
     """A convolution of maps ``[B,H,W,C]``; no copies are made."""
     return convolution(maps.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def residual_convolution(kind: str, dim: int) -> nn.Module:
+    """The convolution at the end of a group; raises ValueError for an unknown ``resi_connection``."""
+    if kind == "1conv":
+        return nn.Conv2d(dim, dim, 3, padding=1)
+    if kind == "identity":
+        return nn.Identity()
+    raise ValueError(f"resi_connection is '{kind}'; there are '1conv' and 'identity'")
+
+
+def precise(last: nn.Module, maps: Tensor) -> Tensor:
+    """The layer that makes the picture, in the type of its weights also under autocast.
+
+    Rounding in the layers before it is spread over many channels; pixels rounded to bfloat16 are coarser than 8 bits.
+    """
+    with torch.autocast(maps.device.type, enabled=False):
+        picture: Tensor = last(maps.to(next(last.parameters()).dtype))
+    return picture

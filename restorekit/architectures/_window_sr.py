@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
-from restorekit.architectures._maps import convolve, mean_color
+from restorekit.architectures._maps import convolve, mean_color, precise, residual_convolution
 from restorekit.architectures._network import Network
 from restorekit.architectures._windows import init_transformer
 from restorekit.errors import ModelError
@@ -67,8 +67,8 @@ class WindowSR(Network):
         return bands.run(self._deep, maps, shallow, dim=1, halo=1).permute(0, 3, 1, 2)
 
     def tail(self, features: Tensor) -> Tensor:
-        x: Tensor = self.conv_last(self.upsample(self.conv_before_upsample(features)))
-        return x.to(features.dtype) / self.img_range + self._mean(features)[:, None, None]
+        x = precise(self.conv_last, self.upsample(self.conv_before_upsample(features)))
+        return x / self.img_range + self._mean(x)[:, None, None]
 
     def _shallow(self, band: Band, image: Tensor) -> Tensor:
         return convolve(self.conv_first, (image - self._mean(image)) * self.img_range).to(image.dtype)
@@ -82,15 +82,6 @@ class WindowSR(Network):
 
     def _mean(self, x: Tensor) -> Tensor:
         return mean_color(x, self.in_channels)
-
-
-def residual_convolution(kind: str, dim: int) -> nn.Module:
-    """The convolution at the end of a group; raises ValueError for an unknown ``resi_connection``."""
-    if kind == "1conv":
-        return nn.Conv2d(dim, dim, 3, padding=1)
-    if kind == "identity":
-        return nn.Identity()
-    raise ValueError(f"resi_connection is '{kind}'; there are '1conv' and 'identity'")
 
 
 def resolution(img_size: int | Sequence[int], patch_size: int | Sequence[int]) -> tuple[int, int]:
@@ -110,20 +101,6 @@ def detect_shell(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "upsampler": "pixelshuffle",
         "resi_connection": "1conv" if "conv_after_body.weight" in state else "identity",
     }
-
-
-def count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many keys there are of a pattern with ``{}`` for 0, 1, 2 ..."""
-    number = 0
-    while pattern.format(number) in state:
-        number += 1
-    return number
-
-
-def ratio(part: int, whole: int) -> float:
-    """The factor f with ``int(whole * f) == part``."""
-    exact = part / whole
-    return exact if int(whole * exact) == part else (part + 0.5) / whole
 
 
 def _upsampler(scale: int) -> nn.Sequential:

@@ -56,12 +56,22 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float
     One call of the library's fused kernel, which never holds the scores of all windows at once. In bfloat16 on a
     processor that kernel is no faster than in float32; there, the scores of few windows at a time are made instead.
     """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     if bias is not None and bias.dtype != q.dtype:
         bias = bias.to(q.dtype)
-    in_parts = q.dtype == torch.bfloat16 and q.device.type == "cpu" and not torch.is_grad_enabled()
+    if q.device.type != "cpu":
+        return _padded_heads(q, k, v, bias, scale)
+    in_parts = q.dtype == torch.bfloat16 and not torch.is_grad_enabled()
     if in_parts and bias is not None and bias.dim() == 4 and bias.shape[0] == 1:
-        return _attention_in_parts(q, k, v, bias[0], q.shape[-1] ** -0.5 if scale is None else scale)
+        return _attention_in_parts(q, k, v, bias[0], scale)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+
+
+def _padded_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """Attention of heads that are filled up with zeros: fused kernels of GPUs take multiples of 8 channels."""
+    depth = v.shape[-1]
+    q, k, v = (F.pad(x, (0, -x.shape[-1] % 8)) if x.shape[-1] % 8 else x for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)[..., :depth]
 
 
 def _attention_in_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
@@ -169,30 +179,42 @@ def keys_and_values(qkv: nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x, qkv.weight[count:], None if qkv.bias is None else qkv.bias[count:])
 
 
+Mark = tuple[int | None, int, torch.dtype, torch.device]
+"""What tells without a look at its values that a tensor was written to: version, address, type and device."""
+
+
 class PositionBias(nn.Module):
     """Base of attentions that add a learnt bias to every score, looked up by the offset between two pixels.
 
-    The gathered bias is kept as long as the table has the same values and no gradients are wanted.
+    The gathered bias is kept while no gradients are wanted and the table has the same values. Not to wait for other
+    devices than the CPU, the table there counts as the same until it is moved or written to as autograd sees it.
     """
 
     relative_position_bias_table: nn.Parameter
-    _kept: tuple[Tensor, Tensor] | None = None
+    _kept: tuple[Tensor | Mark, Tensor] | None = None
 
     def position_bias(self, index: Tensor) -> Tensor:
         """``[1,heads,N,M]`` from an index ``[N,M]``, whose negative numbers count from the end of the table."""
         table = self.relative_position_bias_table
         if self.training or torch.is_grad_enabled():
+            self._kept = None
             return self._gathered(index)
-        if self._kept is None or not _same(self._kept[0], table):
-            self._kept = (table.clone(), self._gathered(index))
+        if self._kept is None or not _unchanged(self._kept[0], table):
+            self._kept = (table.clone() if table.device.type == "cpu" else _mark(table), self._gathered(index))
         return self._kept[1]
 
     def _gathered(self, index: Tensor) -> Tensor:
         return self.relative_position_bias_table[index].permute(2, 0, 1)[None].contiguous()
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+def _mark(table: Tensor) -> Mark:
+    return None if table.is_inference() else table._version, table.data_ptr(), table.dtype, table.device
+
+
+def _unchanged(before: Tensor | Mark, table: Tensor) -> bool:
+    if isinstance(before, Tensor):
+        return before.dtype == table.dtype and before.device == table.device and torch.equal(before, table)
+    return before == _mark(table)
 
 
 class WindowAttention(PositionBias):

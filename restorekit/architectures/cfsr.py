@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
-from restorekit.architectures._maps import convolve, mean_color
+from restorekit.architectures._maps import convolve, mean_color, precise
 from restorekit.architectures._network import Detected, Network
 from restorekit.tiling import Tiling
 
@@ -88,11 +88,10 @@ class CFSR(Network):
 
     def tail(self, features: Tensor) -> Tensor:
         if self.scale > 1:
-            y: Tensor = self.upsample(features)
+            y = precise(self.upsample, features)
             return y / self.img_range + self._mean(y).view(-1, 1, 1)
         maps, x = features.tensor_split((-self.in_channels,), 1)
-        residual: Tensor = self.conv_last(maps)
-        return x + residual / self.img_range
+        return x + precise(self.conv_last, maps) / self.img_range
 
     def _mean(self, like: Tensor) -> Tensor:
         return mean_color(like, self.in_channels)

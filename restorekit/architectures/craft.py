@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
-from restorekit.architectures._maps import convolve, mean_color
+from restorekit.architectures._maps import convolve, mean_color, precise, residual_convolution
 from restorekit.architectures._network import Detected, Network
 from restorekit.architectures._rectangles import Places, RectangleAttention, window_offsets
-from restorekit.architectures._window_sr import ratio, residual_convolution
+from restorekit.architectures._weights import ratio
 from restorekit.architectures._windows import Mlp, init_transformer, relative_position_index
 from restorekit.tiling import Tiling
 
@@ -93,8 +93,8 @@ class CRAFT(Network):
         return maps.permute(0, 3, 1, 2)
 
     def tail(self, features: Tensor) -> Tensor:
-        x: Tensor = self.upsample(features)
-        return x.to(features.dtype) / self.img_range + self._mean(features).view(-1, 1, 1)
+        x = precise(self.upsample, features)
+        return x / self.img_range + self._mean(x).view(-1, 1, 1)
 
     def _mean(self, like: Tensor) -> Tensor:
         return mean_color(like, self.in_channels)

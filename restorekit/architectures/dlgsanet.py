@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Bands
-from restorekit.architectures._maps import mean_color
+from restorekit.architectures._maps import mean_color, precise
 from restorekit.architectures._network import Detected, Network
+from restorekit.architectures._weights import ratio
 from restorekit.tiling import Tiling
 
 TLC_KERNEL: Mapping[int, int] = {2: 96, 3: 72, 4: 48}
@@ -113,8 +114,8 @@ class DLGSANet(Network):
         return maps.permute(0, 3, 1, 2)
 
     def tail(self, features: Tensor) -> Tensor:
-        y: Tensor = self.upsample(features)
-        return y.to(features.dtype) / self.img_range + self._mean(features)
+        y = precise(self.upsample, features)
+        return y / self.img_range + self._mean(y)
 
     def _mean(self, like: Tensor) -> Tensor:
         return mean_color(like, self.in_channels).view(-1, 1, 1)
@@ -140,9 +141,9 @@ class DLGSANet(Network):
             "buildblock_type": "sparseedge",
             "window_size": window_size,
             "idynamic_num_heads": dim * window_size**2 // state[kernels].shape[0],
-            "idynamic_ffn_expansion_factor": _factor(state[local].shape[1], dim),
+            "idynamic_ffn_expansion_factor": ratio(state[local].shape[1], dim),
             "restormer_num_heads": state[temperature].shape[0],
-            "restormer_ffn_expansion_factor": _factor(state[far].shape[1], dim),
+            "restormer_ffn_expansion_factor": ratio(state[far].shape[1], dim),
             "tlc_kernel": TLC_KERNEL.get(upscale, 48),
             "upscale": upscale,
             "upsampler": "pixelshuffledirect",
@@ -154,12 +155,6 @@ class DLGSANet(Network):
             "img_range is not stored in the weights; 1 is assumed",
         )
         return Detected(config, assumed)
-
-
-def _factor(hidden: int, dim: int) -> float:
-    """The expansion factor that makes ``int(dim * factor)`` the number of hidden channels."""
-    factor = hidden / dim
-    return factor if int(dim * factor) == hidden else (hidden + 0.5) / dim
 
 
 class _Embed(nn.Module):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from restorekit.architectures._maps import precise
 from restorekit.architectures._network import Detected, Network
 from restorekit.tiling import Tiling
 
@@ -91,15 +92,12 @@ class ESPCN(Network):
 
     def tail(self, features: Tensor) -> Tensor:
         """The whole network; its features are its input."""
-        result: Tensor
         if self.variant == "lornatang":
-            result = self.sub_pixel(self.feature_maps(features))
-            return result.clamp(0, 1)
+            return precise(self.sub_pixel, self.feature_maps(features)).clamp(0, 1)
         if self.variant == "yjn870":
-            result = self.last_part(self.first_part(features))
-            return result
+            return precise(self.last_part, self.first_part(features))
         maps = self.conv2(self.conv1(features).tanh()).tanh()
-        result = self.pixel_shuffle(self.conv3(maps))
+        result: Tensor = self.pixel_shuffle(precise(self.conv3, maps))
         return result.sigmoid()
 
     @classmethod

@@ -15,17 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import Band, Bands
-from restorekit.architectures._maps import convolve
+from restorekit.architectures._maps import convolve, residual_convolution
 from restorekit.architectures._network import Detected
-from restorekit.architectures._window_sr import (
-    TAIL_MEMORY,
-    WindowSR,
-    count,
-    detect_shell,
-    ratio,
-    residual_convolution,
-    resolution,
-)
+from restorekit.architectures._weights import count, ratio
+from restorekit.architectures._window_sr import TAIL_MEMORY, WindowSR, detect_shell, resolution
 from restorekit.architectures._windows import (
     Mlp,
     PositionBias,

@@ -16,8 +16,9 @@ from restorekit.architectures._bands import WHOLE, Band, Bands
 from restorekit.architectures._maps import convolve
 from restorekit.architectures._network import Detected
 from restorekit.architectures._rectangles import RectangleAttention, shift_masks, window_offsets
-from restorekit.architectures._window_sr import WindowSR, detect_shell, ratio
-from restorekit.architectures._windows import relative_position_index
+from restorekit.architectures._weights import ratio
+from restorekit.architectures._window_sr import WindowSR, detect_shell
+from restorekit.architectures._windows import attention, relative_position_index
 from restorekit.errors import ModelError
 from restorekit.tiling import Tiling
 
@@ -218,7 +219,7 @@ class _GlobalAttention(nn.Module):
         # The fused kernel wants as many channels in queries and keys as in values: zeros change no score.
         spare = max(v.shape[-1] - q.shape[-1], 0)
         q, k = F.pad(q, (0, spare)), F.pad(k, (0, spare))
-        found = F.scaled_dot_product_attention(q, k, v, scale=self.attention_scale)
+        found = attention(q, k, v, None, self.attention_scale)
         return self.proj(found.transpose(1, 2).flatten(2)).view_as(x)  # type: ignore[no-any-return]
 
     def _by_head(self, maps: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
-from restorekit.architectures._maps import convolve
+from restorekit.architectures._maps import convolve, precise
 from restorekit.architectures._network import Detected, Network
 from restorekit.tiling import Tiling
 
@@ -67,8 +67,7 @@ class RLFN(Network):
         return bands.run(self._deep, maps, image, dim=1, halo=1).permute(0, 3, 1, 2)
 
     def tail(self, features: Tensor) -> Tensor:
-        y: Tensor = self.upsampler(features)
-        return y / RANGE
+        return precise(self.upsampler, features) / RANGE
 
     def _shallow(self, band: Band, image: Tensor) -> Tensor:
         return convolve(self.conv_1, image * RANGE)

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from restorekit.architectures._maps import precise
 from restorekit.architectures._network import Detected, Network
 from restorekit.tiling import Tiling
 
@@ -215,11 +216,13 @@ def _final(final_dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(final_dim, final_dim // 2, 3, padding=1), nn.Conv2d(final_dim // 2, 1, 1))
 
 
-def _enlarge(x: Tensor, path1: nn.Module, layers: Iterable[nn.Module], final: nn.Module, path2: nn.Module) -> Tensor:
+def _enlarge(
+    x: Tensor, path1: nn.Module, layers: Iterable[nn.Module], final: nn.Sequential, path2: nn.Module
+) -> Tensor:
     y = path1(x[:, :1])
     for layer in layers:
         y = layer(y) + y
-    return torch.cat((final(y), path2(x[:, 1:])), 1)
+    return torch.cat((precise(final[1], final[0](y)), path2(x[:, 1:])), 1)
 
 
 def _halo(blocks: int, scale: int, upsample: Upsample, more: int = 0) -> int:

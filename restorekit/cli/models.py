@@ -253,7 +253,7 @@ def _described(card: ModelCard, path: Path | None, network: dict[str, Any] | Non
         fixed = f", run at {tiling['fixed']} px" if tiling["fixed"] else ""
         yield f"tiles: {tiling['support']}{fixed}, sides in steps of {tiling['grid']} px, halo {tiling['halo']} px"
     if card.tile is not None:
-        yield f"best tile: {card.tile} px"
+        yield f"run in tiles of {card.tile} px"
     if card.padding != "none":
         yield f"padding of the published numbers: {card.padding}"
     yield from _scores("published", card.published)

@@ -24,7 +24,7 @@ from restorekit.state import ImageState
 from restorekit.strips import RowStage
 from restorekit.zoo import cards, store
 from restorekit.zoo.card import ModelCard
-from restorekit.zoo.files import SUFFIXES, file_of, is_file
+from restorekit.zoo.files import SUFFIXES, files_of, is_file
 
 
 @parameters
@@ -77,12 +77,15 @@ class Restore(RowStage):
         return None if is_file(self.model) or self.model not in cards.files() else cards.card(self.model)
 
     def accepts(self) -> Mapping[str, tuple[str, ...]]:
+        layouts, card = self.spec.accepts["layout"], self.card
         if self.encoding == "pq":
-            return {"layout": ("rgb", "gray"), "reference": ("scene", "display"), "transfer": ("linear",)}
+            return {"layout": layouts, "reference": ("scene", "display"), "transfer": ("linear",)}
+        if card is not None and card.transfer == "linear":
+            return {"layout": layouts, "reference": (card.reference,), "transfer": ("linear",)}
         return self.spec.accepts
 
     def files(self) -> Iterator[Path]:
-        yield file_of(self.model)
+        yield from files_of(self.model)
 
     def warnings(self, state: ImageState) -> tuple[str, ...]:
         card = self.card

@@ -62,9 +62,9 @@ class ModelCard(_Part):
     ``pixels`` is what the network takes: RGB, the luma of BT.601 in its limited (``y``) or full range (``y-full``),
     or Y'CbCr in full range. ``reference`` and ``transfer`` name the image state it was trained for. ``padding`` is
     that of the published numbers: ``reflect`` at the far sides up to the next multiple of the grid, ``flip`` the
-    mirrored picture appended there, 1..grid px always, ``none`` where any size goes. ``tile`` is the side at which the
-    network was trained or is best run. ``shifts_color``: low frequencies of its results differ from the input's.
-    ``independent``: built from a description, not checked against code of the authors.
+    mirrored picture appended there, 1..grid px always, ``none`` where any size goes. ``tile`` is the side of the tiles
+    of a network that looks at the whole tile by nature. ``shifts_color``: low frequencies of its results differ from
+    the input's. ``independent``: built from a description, not checked against code of the authors.
     """
 
     id: str

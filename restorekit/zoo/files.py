@@ -1,4 +1,4 @@
-"""Which file a model's weights are in, given its id or the file itself. Loads no torch."""
+"""Which files a model is in, given its id or its file of weights. Loads no torch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ def is_file(path_or_id: str) -> bool:
     return path_or_id not in cards.files() and Path(path_or_id).is_file()
 
 
-def file_of(path_or_id: str) -> Path:
-    """The file of weights of a model.
+def files_of(path_or_id: str) -> tuple[Path, ...]:
+    """The file of weights of a model, and its card where it has one.
 
     Raises ModelError for an unknown id, a file that is not there, and a model without weights.
     """
-    if path_or_id not in cards.files():
-        path = Path(path_or_id)
-        if path.is_file():
-            return path
-        if path_or_id.endswith(SUFFIXES):
-            raise ModelError(f"{path}: no such file of weights; check the path, or name a model of the list")
-    return store.installed_weights(cards.card(path_or_id))
+    known = cards.files()
+    if path_or_id in known:
+        return store.installed_weights(cards.card(path_or_id)), known[path_or_id]
+    path = Path(path_or_id)
+    if path.is_file():
+        return (path,)
+    if path_or_id.endswith(SUFFIXES):
+        raise ModelError(f"{path}: no such file of weights; check the path, or name a model of the list")
+    return (store.installed_weights(cards.card(path_or_id)),)

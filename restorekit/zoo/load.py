@@ -16,7 +16,7 @@ from restorekit.architectures._network import Detected, Network
 from restorekit.errors import ModelError
 from restorekit.zoo import cards, checkpoint, community, match, store
 from restorekit.zoo.card import ModelCard
-from restorekit.zoo.files import file_of, is_file
+from restorekit.zoo.files import files_of, is_file
 from restorekit.zoo.recognise import detect as detect
 from restorekit.zoo.recognise import outline, shapes
 
@@ -70,7 +70,7 @@ def opened(path_or_id: str | Path, *, device: torch.device | str = "cpu", dtype:
     if isinstance(path_or_id, Path) or is_file(text):
         found = _of_file(Path(text))
     else:
-        path = file_of(text)
+        path = files_of(text)[0]
         card = cards.card(text)
         found = Opened(card, _of_card(card, path), Detected(card.config))
     return found._replace(network=found.network.to(device=device, dtype=dtype))

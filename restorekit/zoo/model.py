@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from restorekit.architectures._network import Network
 from restorekit.color.ycbcr import from_ycbcr, luma, to_ycbcr
+from restorekit.errors import InputError, ModelError
 from restorekit.execution import Execution
 from restorekit.inference import run_rows
 from restorekit.planes import to_float
@@ -20,7 +21,7 @@ from restorekit.stages.resampling import enlarged_rows
 from restorekit.tiling import Padding
 from restorekit.zoo import load
 from restorekit.zoo.card import ModelCard
-from restorekit.zoo.files import file_of, is_file
+from restorekit.zoo.files import files_of, is_file
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,12 @@ class Model:
     def rows(self, image: Tensor, execution: Execution) -> Iterator[tuple[int, Tensor]]:
         """The result for one image ``[C,H,W]`` of 1 or 3 channels and any storage type, as rows from top to bottom.
 
-        Yields ``(first row, float32 [C,rows,scale*W])``. Raises what :func:`restorekit.inference.run_rows` raises.
+        Yields ``(first row, float32 [C,rows,scale*W])``. Raises InputError for values that are not finite, and what
+        :func:`restorekit.inference.run_rows` raises.
         """
         channels, height, width = image.shape
+        if image.dtype.is_floating_point and not bool(image.sum(dtype=torch.float64).isfinite()):
+            raise InputError(f"{self.name}: the picture holds NaN or infinity; replace them first (torch.nan_to_num)")
         gray = channels == 1
         network = self.network.to(execution.device)
 
@@ -115,9 +119,8 @@ def load_model(path_or_id: str | Path) -> Model:
     that is no model.
     """
     text = os.fspath(path_or_id)
-    path = file_of(text)
-    status = path.stat()
-    return _opened(text, str(path), status.st_mtime_ns, status.st_size)
+    versions = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files_of(text))
+    return _opened(text, versions)
 
 
 def channels_last(network: Network) -> Network:
@@ -129,6 +132,20 @@ def channels_last(network: Network) -> Network:
 
 
 @lru_cache(maxsize=2)
-def _opened(text: str, path: str, changed_ns: int, size: int) -> Model:
-    found = load.opened(Path(path) if is_file(text) else text)
-    return Model(found.card.id if found.card else text, channels_last(found.network), found.card)
+def _opened(text: str, versions: tuple[tuple[str, int, int], ...]) -> Model:
+    found = load.opened(Path(text) if is_file(text) else text)
+    model = Model(found.card.id if found.card else text, channels_last(found.network), found.card)
+    _check(model)
+    return model
+
+
+def _check(model: Model) -> None:
+    """Refuse a card that does not fit its network."""
+    channels, tile = model.network.in_channels, model.card.tile if model.card else None
+    if channels != {"y": 1, "y-full": 1, "ycbcr": 3}.get(model.pixels, channels):
+        raise ModelError(
+            f"{model.name}: its card says {model.pixels}, the network takes {channels} channels; mend the card"
+        )
+    if tile is not None and tile % model.network.tiling.step:
+        step = model.network.tiling.step
+        raise ModelError(f"{model.name}: its card says tile: {tile}, tiles are multiples of {step} px; mend the card")

@@ -95,6 +95,13 @@ def test_light_above_white_goes_through_pq() -> None:
     assert float(result.pixels.amax()) > 9
     assert float((result.pixels - smooth).abs().mean()) < 0.2
     assert bool(Restore(model="tiny.x2", encoding="pq")(frame).pixels.isfinite().all())
+    before = frame.pixels.mean((1, 2))
+    unlocked, locked = (
+        Restore(model="tiny.casts_x2", encoding="pq", lock_color=lock)(frame).pixels.mean((1, 2))
+        for lock in (False, True)
+    )
+    assert float((unlocked / before - 1).abs().max()) > 0.2, "the network of the test casts"
+    assert float((locked / before - 1).abs().max()) < 0.05, "light is locked in linear light"
 
 
 def test_what_it_refuses() -> None:
@@ -115,6 +122,24 @@ def test_the_checker_knows_its_states() -> None:
     Pipeline([Restore(model="tiny.x2", encoding="pq")], start).states()
     ready = Pipeline([Decode(), Encode(), Restore(model="tiny.x2")], InputSpec(SRGB)).states()
     assert ready[-1] == SRGB
+
+
+def test_a_model_of_linear_light_takes_linear_light(with_tiny_models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for name in ("tiny.x2.yaml", "tiny.x2.safetensors"):
+        (folder / name.replace("x2", "light_x2")).write_bytes((with_tiny_models / "models" / name).read_bytes())
+    card = folder / "tiny.light_x2.yaml"
+    card.write_text(card.read_text() + "reference: scene\ntransfer: linear\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESTOREKIT_HOME", str(tmp_path))
+        stage = Restore(model="tiny.light_x2")
+        assert stage(rgb_frame(state=LINEAR)).state == LINEAR
+        with pytest.raises(StageError, match="scene-referred"):
+            stage(rgb_frame(state=SRGB))
+        card.write_text(card.read_text() + "pixels: y\n")
+        with pytest.raises(ModelError, match="card says y, the network takes 3 channels"):
+            stage(rgb_frame(state=LINEAR))
 
 
 def test_values_that_are_not_finite_are_replaced_and_noted() -> None:
