@@ -94,7 +94,7 @@ def run_rows(
     Raises RestorekitError when even the smallest tile does not fit into memory, and ModelError when the result is not
     finite in full precision.
     """
-    task = Task(network, name, crop, height, width, padding, _dtype(execution, tested))
+    task = Task(network, name, crop, height, width, padding, _dtype(execution, tested, name))
     way = _first_way(task, execution, fixed)
     done = 0
     while True:
@@ -115,7 +115,7 @@ def run_rows(
         way = _next_way(task, execution, way)
 
 
-def _dtype(execution: Execution, tested: Sequence[str]) -> torch.dtype | None:
+def _dtype(execution: Execution, tested: Sequence[str], name: str) -> torch.dtype | None:
     """The type of mixed precision, None for float32 throughout."""
     wanted = execution.precision
     if wanted == "auto":
@@ -123,6 +123,10 @@ def _dtype(execution: Execution, tested: Sequence[str]) -> torch.dtype | None:
         if execution.device.type != "cpu" and "bf16" in tested and devices.has_bfloat16(execution.device):
             wanted = "bf16"
     execution.used = wanted
+    if wanted == "fp16" and execution.device.type == "cpu":
+        execution.note("fp16 is emulated on CPUs and slow; bf16 and fp32 are fast")
+    elif wanted not in (*tested, "fp32"):
+        execution.note(f"{name} was not tested in {wanted}")
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]
 
 

@@ -136,6 +136,7 @@ class Runner:
         run = Run(options.device, options.precision, options.tile, options.strip_rows, progress=progress)
         started = time.perf_counter()
         images: list[Frame | Bracket] = [self._read(job.inputs)]
+        deep = _has_sixteen_bits(images[0])
         run.seconds["read"] = time.perf_counter() - started
         with ExitStack() as unfinished:
             streams: dict[Path, StreamSink] = {}
@@ -148,6 +149,8 @@ class Runner:
 
             frames = render(self.pipeline, images, quantiser, run, sink_of)
             self._write(job, frames, streams, report, run)
+        if deep and any(spec.bits is None and spec.format == "png" for spec in self.pipeline.outputs):
+            report.warnings.append("the input has 16 bits, the PNG file 8; --set output.bits=16 keeps them")
         report.networks = run.networks
         report.seconds = {step: round(spent, 4) for step, spent in run.seconds.items()}
 
@@ -222,6 +225,12 @@ def _written_size(frame: Frame) -> tuple[int, int]:
     top, left, bottom, right = frame.metadata.crop or (0, 0, frame.height, frame.width)
     size = right - left, bottom - top
     return size[::-1] if frame.metadata.orientation >= 5 else size
+
+
+def _has_sixteen_bits(image: Frame | Bracket) -> bool:
+    """Whether a picture, not the mosaic of a sensor, came with 16 bits."""
+    frame = image.reference if isinstance(image, Bracket) else image
+    return frame.state.reference == "display" and frame.pixels.dtype == torch.uint16
 
 
 def _is_transparent(frame: Frame) -> bool:

@@ -133,6 +133,9 @@ class Stage:
         """What ``explain`` should warn about when this stage meets this state."""
         return ()
 
+    def open(self) -> None:
+        """Load what is large and needed for every picture, such as weights. Raises RestorekitError where it fails."""
+
     def files(self) -> Iterator[Path]:
         """The files this stage reads beside the picture; results are made again when they change.
 

@@ -69,5 +69,6 @@ def create(name: str, **config: Any) -> Network:
             raise ModelError(f"{name} has no hyperparameter '{key}'{hint}")
     try:
         return cls(**config)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{name} cannot be built: {error}") from error
+    except Exception as error:  # values that do not go together can fail in any way
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(f"{name} cannot be built: {said}") from error

@@ -30,11 +30,11 @@ def residual_convolution(kind: str, dim: int) -> nn.Module:
     raise ValueError(f"resi_connection is '{kind}'; there are '1conv' and 'identity'")
 
 
-def precise(last: nn.Module, maps: Tensor) -> Tensor:
-    """The layer that makes the picture, in the type of its weights also under autocast.
+def precise(layer: nn.Module, maps: Tensor) -> Tensor:
+    """The layer that takes or makes the picture, in the type of its weights also under autocast.
 
-    Rounding in the layers before it is spread over many channels; pixels rounded to bfloat16 are coarser than 8 bits.
+    Rounding in the layers between is spread over many channels; pixels rounded to bfloat16 are coarser than 8 bits.
     """
     with torch.autocast(maps.device.type, enabled=False):
-        picture: Tensor = last(maps.to(next(last.parameters()).dtype))
-    return picture
+        result: Tensor = layer(maps.to(next(layer.parameters()).dtype))
+    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ class WindowSR(Network):
         return x / self.img_range + self._mean(x)[:, None, None]
 
     def _shallow(self, band: Band, image: Tensor) -> Tensor:
-        return convolve(self.conv_first, (image - self._mean(image)) * self.img_range).to(image.dtype)
+        return convolve(partial(precise, self.conv_first), (image - self._mean(image)) * self.img_range)
 
     def _embed(self, band: Band, maps: Tensor) -> Tensor:
         result: Tensor = self.patch_embed["norm"](maps)

@@ -6,6 +6,7 @@ Wu, Jiang, Jiang, Liu, "Transforming Image Super-Resolution: A ConvFormer-based 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import isqrt
 from typing import Any
 
@@ -79,7 +80,7 @@ class CFSR(Network):
         return maps if self.scale > 1 else torch.cat((maps, x), 1)
 
     def _shallow(self, band: Band, image: Tensor) -> Tensor:
-        return convolve(self.conv_first, (image - self._mean(image)) * self.img_range)
+        return convolve(partial(precise, self.conv_first), (image - self._mean(image)) * self.img_range)
 
     def _deep(self, band: Band, maps: Tensor, image: Tensor) -> Tensor:
         # The first convolution is cheaper to run twice than its result is to keep.

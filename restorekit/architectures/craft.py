@@ -7,6 +7,7 @@ for Image Super-Resolution", ICCV 2023.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import isqrt, lcm
 from typing import Any
 
@@ -84,7 +85,7 @@ class CRAFT(Network):
         if x.shape[2] % grid or x.shape[3] % grid:
             raise ValueError(f"CRAFT takes multiples of {grid} px; pad {x.shape[3]} x {x.shape[2]} px")
         image = x.permute(0, 2, 3, 1).contiguous()  # and so all maps after it
-        shallow = convolve(self.conv_first, (image - self._mean(image)) * self.img_range).to(x.dtype)
+        shallow = convolve(partial(precise, self.conv_first), (image - self._mean(image)) * self.img_range)
         places = ((self.biases_h, self.relative_position_index_h), (self.biases_v, self.relative_position_index_v))
         maps = shallow
         for group in self.layers:

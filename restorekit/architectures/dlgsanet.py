@@ -163,8 +163,7 @@ class _Embed(nn.Module):
         self.proj = nn.Conv2d(in_chans, dim, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.proj(x)
-        return y.to(x.dtype)
+        return precise(self.proj, x)
 
 
 class _LayerNorm(nn.Module):

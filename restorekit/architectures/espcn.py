@@ -93,10 +93,10 @@ class ESPCN(Network):
     def tail(self, features: Tensor) -> Tensor:
         """The whole network; its features are its input."""
         if self.variant == "lornatang":
-            return precise(self.sub_pixel, self.feature_maps(features)).clamp(0, 1)
+            return precise(self.sub_pixel, self.feature_maps[1:](precise(self.feature_maps[0], features))).clamp(0, 1)
         if self.variant == "yjn870":
-            return precise(self.last_part, self.first_part(features))
-        maps = self.conv2(self.conv1(features).tanh()).tanh()
+            return precise(self.last_part, self.first_part[1:](precise(self.first_part[0], features)))
+        maps = self.conv2(precise(self.conv1, features).tanh()).tanh()
         result: Tensor = self.pixel_shuffle(precise(self.conv3, maps))
         return result.sigmoid()
 

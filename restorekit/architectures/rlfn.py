@@ -70,7 +70,7 @@ class RLFN(Network):
         return precise(self.upsampler, features) / RANGE
 
     def _shallow(self, band: Band, image: Tensor) -> Tensor:
-        return convolve(self.conv_1, image * RANGE)
+        return convolve(partial(precise, self.conv_1), image * RANGE)
 
     def _deep(self, band: Band, maps: Tensor, image: Tensor) -> Tensor:
         # The first convolution is cheaper to run twice than its result is to keep.

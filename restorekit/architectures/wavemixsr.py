@@ -217,9 +217,9 @@ def _final(final_dim: int) -> nn.Sequential:
 
 
 def _enlarge(
-    x: Tensor, path1: nn.Module, layers: Iterable[nn.Module], final: nn.Sequential, path2: nn.Module
+    x: Tensor, path1: nn.Sequential, layers: Iterable[nn.Module], final: nn.Sequential, path2: nn.Module
 ) -> Tensor:
-    y = path1(x[:, :1])
+    y = path1[2](precise(path1[1], path1[0](x[:, :1])))
     for layer in layers:
         y = layer(y) + y
     return torch.cat((precise(final[1], final[0](y)), path2(x[:, 1:])), 1)

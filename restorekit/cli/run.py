@@ -164,6 +164,9 @@ def run(
         decode_timeout_s=decode_timeout or DECODE_TIMEOUT_S,
         fail_fast=fail_fast,
     )
+    if any(job.action == "run" for job in plan.jobs):
+        for step in pipe.steps:
+            step.stage.open()
     runner = Runner(pipe, plan, options)
     if report is not None and not report.absolute().parent.is_dir():
         raise RestorekitError(f"{report}: there is no folder {report.parent} for the report; create it first")
@@ -287,11 +290,11 @@ def _follow(runner: Runner) -> RunReport:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as bar:
         total = bar.add_task("pictures", total=len(runner.plan.jobs))
-        current = bar.add_task("", total=1.0)
+        current = bar.add_task("", total=100)
 
         def progress(job: Job) -> Progress:
             def tell(step: str, share: float) -> None:
-                bar.update(current, description=f"{job.name}: {step}", completed=share)
+                bar.update(current, description=f"{job.name}: {step}", completed=round(100 * share))
 
             return tell
 

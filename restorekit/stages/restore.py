@@ -26,20 +26,25 @@ from restorekit.zoo import cards, store
 from restorekit.zoo.card import ModelCard
 from restorekit.zoo.files import SUFFIXES, files_of, is_file
 
+PQ_OVERSHOOT = 0.5
+"""The limit for light through PQ, in whose highlights a small step is much light."""
+
 
 @parameters
 class Restore(RowStage):
     """A learned model over the whole picture: super-resolution, denoising, deraining, as its card says.
 
     ``model`` is the id of a model (``restorekit models list``) or a file of weights. The picture is turned upright
-    first and becomes ``scale`` times as large. Gray pictures stay gray; alpha is enlarged by cubic convolution; values
-    that are not finite are replaced and noted. Models were trained on encoded display-referred pictures: with
+    first and becomes ``scale`` times as large. Gray pictures stay gray. Alpha, and what of colours outside the gamut
+    lies beyond 0..1, which no network has seen, are enlarged by cubic convolution; values that are not finite are
+    replaced and noted. Models were trained on encoded display-referred pictures: with
     ``encoding: pq`` linear light goes through the PQ curve and back instead, diffuse white at 203 cd/m2, so that
     values above 1 are kept.
 
     Guards: ``amount`` blends with the enlarged input, ``detail`` puts the finest detail of the input back,
     ``lock_color`` keeps the low frequencies of the input in linear light and its grays gray (by default for models
-    whose card says that they shift colours), ``overshoot`` limits what goes beyond the range of the pixels around.
+    whose card says that they shift colours), ``overshoot`` limits what goes beyond the range of the pixels around (with
+    PQ to half of it where nothing is said, since the curve is steep in highlights).
 
     Raises ModelError when the model has no weights, and RestorekitError when no tile fits into memory.
     """
@@ -84,6 +89,11 @@ class Restore(RowStage):
             return {"layout": layouts, "reference": (card.reference,), "transfer": ("linear",)}
         return self.spec.accepts
 
+    def open(self) -> None:
+        from restorekit.zoo.model import load_model
+
+        load_model(self.model)
+
     def files(self) -> Iterator[Path]:
         yield from files_of(self.model)
 
@@ -110,15 +120,30 @@ class Restore(RowStage):
         if frame.pixels.dtype.is_floating_point:
             frame = finite(frame.as_float(), self)
         model = load_model(self.model)
-        image = self._encoded(frame.pixels)
+        whole = self._encoded(frame.pixels)
+        image = _within(whole)
+        gray = len(image) == 3 and torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
+        beyond = image is not whole
+        image = image[:1] if gray else image
         scale, height = model.scale, frame.height
         lock = self.lock_color if self.lock_color is not None else bool(model.card and model.card.shifts_color)
         transfer = "pq" if self.encoding == "pq" else frame.state.transfer
-        guards = Guards(self.amount, self.detail, lock, self.overshoot, transfer)
+        most = PQ_OVERSHOOT if self.encoding == "pq" and self.overshoot is None else self.overshoot
+        guards = Guards(self.amount, self.detail, lock, most, transfer)
         made = model.rows(image, execution)
         if not guards.idle:
             made = guards.apply(made, lambda top, bottom: to_float(image[:, top:bottom]), height, scale)
         for top, pixels in made:
+            if gray:
+                pixels = pixels.expand(3, -1, -1)
+            if beyond:
+                pixels = pixels + enlarged_rows(
+                    lambda first, last: whole[:, first:last] - whole[:, first:last].clamp(0.0, 1.0),
+                    height,
+                    scale,
+                    top,
+                    top + pixels.shape[1],
+                )
             strip = replace(
                 frame,
                 pixels=self._decoded(pixels),
@@ -148,6 +173,13 @@ class Restore(RowStage):
             return None
         rows = enlarged_rows(lambda top, bottom: to_float(alpha[:, top:bottom]), frame.height, scale, first, last)
         return rows.clamp_(0.0, 1.0)
+
+
+def _within(pixels: Tensor) -> Tensor:
+    """A picture limited to 0..1, which is all that networks have seen; itself where nothing lies beyond."""
+    if not pixels.dtype.is_floating_point or (float(pixels.amin()) >= 0.0 and float(pixels.amax()) <= 1.0):
+        return pixels
+    return pixels.clamp(0.0, 1.0)
 
 
 def _nearest(mask: Tensor, scale: int, first: int, last: int) -> Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import re
 import struct
 import threading
 import warnings
@@ -12,12 +12,13 @@ import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from restorekit.errors import ModelError
+from restorekit.zoo import pickles
 
 WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net", "generator")
 """Names under which training programs keep a state dict, those with averaged weights first."""
@@ -28,19 +29,8 @@ PREFIXES = ("module.", "_orig_mod.", "netG.", "generator.", "model.")
 GROWTH = 10
 """The most that a file may hold, unpacked, as a multiple of its own length."""
 
-IGNORED = (
-    "argparse.Namespace",
-    "easydict.EasyDict",
-    "pathlib.Path",
-    "pathlib.PosixPath",
-    "pathlib._local.PosixPath",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.dtype",
-    *(f"numpy.dtypes.{kind}DType" for kind in ("Float16", "Float32", "Float64", "Int32", "Int64", "Bool")),
-    "_codecs.encode",
-)
-"""Python objects that training programs save beside weights. A blank is made in their place."""
+PICKLES = 5
+"""So many lie before the values in a file that torch wrote before its version 1.6."""
 
 _ONE_AT_A_TIME = threading.Lock()
 """What torch may unpickle is set for the whole process."""
@@ -152,62 +142,57 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_zip(path: Path) -> Any:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            held = sum(entry.file_size for entry in archive.infolist())
-            weights = any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise ModelError(f"{path}: {_broken(error)}") from None
-    if not weights:
-        raise ModelError(f"{path}: is an archive, not a file of weights; unpack it")
-    if held > GROWTH * path.stat().st_size:
-        raise ModelError(
-            f"{path}: unpacks to {held} bytes; PyTorch writes no such files, it is broken or made to do harm"
-        )
-    return _read_torch(path, mmap=True)
+    return _read_torch(path, _examine_archive, mmap=True)
 
 
 def _read_pickle(path: Path) -> Any:
-    return _read_torch(path, mmap=False)
+    return _read_torch(path, _examine_pickles, mmap=False)
 
 
-def _read_torch(path: Path, mmap: bool) -> Any:
+def _read_torch(path: Path, examine: Callable[[Path], None], mmap: bool) -> Any:
     try:
-        with _ONE_AT_A_TIME, torch.serialization.safe_globals(list(_BLANKS)), warnings.catch_warnings():
+        examine(path)
+        with _ONE_AT_A_TIME, torch.serialization.safe_globals(list(pickles.BLANKS)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mmap)
+    except ModelError:
+        raise
     except Exception as error:  # a broken pickle can fail in any way
-        raise ModelError(f"{path}: {_refusal(str(error)) or _broken(error)}") from None
+        unsafe = "Weights only load failed" in str(error)
+        raise ModelError(f"{path}: {_unsafe('Python objects') if unsafe else _broken(error)}") from None
 
 
-class _Blank:
-    """What stands for a Python object of a checkpoint that nobody needs."""
+def _examine_archive(path: Path) -> None:
+    """Raises ModelError for an archive that torch shall not open."""
+    with zipfile.ZipFile(path) as archive:
+        held = sum(entry.file_size for entry in archive.infolist())
+        names = {entry.filename.rpartition("/")[2] for entry in archive.infolist()}
+        if "data.pkl" not in names:
+            raise ModelError(f"{path}: is an archive, not a file of weights; unpack it")
+        if "constants.pkl" in names:
+            raise ModelError(f"{path}: is a TorchScript program, not weights; save the model's state_dict() instead")
+        if held > GROWTH * path.stat().st_size:
+            raise ModelError(
+                f"{path}: unpacks to {held} bytes; PyTorch writes no such files, it is broken or made to do harm"
+            )
+        for entry in archive.infolist():
+            if entry.filename.rpartition("/")[2] == "data.pkl":
+                _examine(path, io.BytesIO(archive.read(entry)), 1)
 
-    def __new__(cls, *ignored: Any, **also: Any) -> _Blank:
-        return super().__new__(cls)
 
-    def __init__(self, *ignored: Any, **also: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+def _examine_pickles(path: Path) -> None:
+    """Raises ModelError for pickles that torch shall not load."""
+    with path.open("rb") as file:
+        _examine(path, file, PICKLES)
 
 
-_BLANKS: tuple[type[_Blank], ...] = tuple(
-    type(name.rpartition(".")[2], (_Blank,), {"__module__": name.rpartition(".")[0]}) for name in IGNORED
-)
-"""Under the names that pickles call, which is how torch finds what it may make."""
+def _examine(path: Path, content: IO[bytes], count: int) -> None:
+    if (named := pickles.stranger(content, count)) is not None:
+        raise ModelError(f"{path}: {_unsafe(f'the Python object {named}')}")
 
 
-def _refusal(said: str) -> str | None:
-    """Why torch would not open a file, where it is for safety."""
-    if "TorchScript" in said:
-        return "is a TorchScript program, not weights; save the model's state_dict() instead"
-    named = re.search(r"GLOBAL ([\w.]+)", said)
-    if named or "Weights only load failed" in said:
-        what = f"the Python object {named[1]}" if named else "Python objects"
-        return f"holds {what}, which may run a program; not opened. Save its state_dict() alone where you trust it"
-    return None
+def _unsafe(what: str) -> str:
+    return f"holds {what}, which may run a program; not opened. Save its state_dict() alone where you trust it"
 
 
 def _broken(error: Exception) -> str:

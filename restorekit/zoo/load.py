@@ -32,14 +32,17 @@ class Opened(NamedTuple):
 def build(architecture: str, config: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> Network:
     """A float32 network on the CPU with the weights of a state dict, in eval mode and without gradients.
 
-    The random numbers of the caller stay as they are. Raises ModelError when a weight is missing, left over or of
-    another shape.
+    The random numbers of the caller stay as they are. Raises ModelError when the network cannot be built, and when a
+    weight is missing, left over or of another shape.
     """
     if architecture == community.NAME:
         network = community.network(state, source)
     else:
-        with torch.random.fork_rng(devices=()):
-            network = architectures.create(architecture, **config)
+        try:
+            with torch.random.fork_rng(devices=()):
+                network = architectures.create(architecture, **config)
+        except ModelError as error:
+            raise ModelError(f"{source}: {error}") from None
         try:
             network.load_state_dict(state, strict=True)
         except RuntimeError as error:
@@ -47,33 +50,27 @@ def build(architecture: str, config: Mapping[str, Any], state: Mapping[str, Tens
     return network.eval().requires_grad_(False)
 
 
-def load_network(
-    card_or_path: ModelCard | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
-) -> Network:
+def load_network(card_or_path: ModelCard | Path) -> Network:
     """The network of a card's installed weights, or of a file, in eval mode and without gradients.
 
-    ``dtype`` None is float32. Raises ModelError when there are no weights, or they do not fit.
+    Raises ModelError when there are no weights, or they do not fit.
     """
     if isinstance(card_or_path, ModelCard):
-        network = _of_card(card_or_path, store.installed_weights(card_or_path))
-    else:
-        network = _of_file(card_or_path).network
-    return network.to(device=device, dtype=dtype)
+        return _of_card(card_or_path, store.installed_weights(card_or_path))
+    return _of_file(card_or_path).network
 
 
-def opened(path_or_id: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Opened:
+def opened(path_or_id: str | Path) -> Opened:
     """A model by its id, or by a file of weights whose architecture and hyperparameters are found in it.
 
     Raises ModelError for an unknown id, a model without weights, and a file that is no model.
     """
     text = os.fspath(path_or_id)
     if isinstance(path_or_id, Path) or is_file(text):
-        found = _of_file(Path(text))
-    else:
-        path = files_of(text)[0]
-        card = cards.card(text)
-        found = Opened(card, _of_card(card, path), Detected(card.config))
-    return found._replace(network=found.network.to(device=device, dtype=dtype))
+        return _of_file(Path(text))
+    path = files_of(text)[0]
+    card = cards.card(text)
+    return Opened(card, _of_card(card, path), Detected(card.config))
 
 
 def _of_card(card: ModelCard, path: Path) -> Network:
@@ -100,12 +97,12 @@ def _told(said: Mapping[str, str], state: Mapping[str, Tensor]) -> tuple[str, di
     name = said.get("architecture", "")
     try:
         config = json.loads(said.get("config", ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(config, dict) or name not in architectures.architectures():
         return None
     try:
-        fits = shapes(outline(name, config).state_dict()) == shapes(state)
+        fits = shapes(outline(name, config, len(state)).state_dict()) == shapes(state)
     except ModelError:
         return None
     return (name, config) if fits else None

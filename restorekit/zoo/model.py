@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,13 +29,14 @@ class Model:
     """A network with what its pixels mean. ``card`` is None for a file of weights that no card describes.
 
     Call it with ``[B,3,H,W]`` (or gray, ``[B,1,H,W]``) in 0..1 of the image state the card names, of any size; the
-    result is float32, ``scale`` times the size, on the device the input lies on, and not clamped. ``execution`` says
+    result is float32, ``scale`` times the size, on the device the input lies on, and not clamped. Integers are taken
+    as fractions of their maximum. ``execution`` says
     how it is run; without it on the device of the input.
     """
 
     name: str
-    network: Network
-    card: ModelCard | None = None
+    network: Network = field(repr=False)
+    card: ModelCard | None = field(default=None, repr=False)
 
     @property
     def scale(self) -> int:
@@ -49,6 +50,9 @@ class Model:
         return "y" if self.network.in_channels == 1 else "rgb"
 
     def __call__(self, x: Tensor, execution: Execution | None = None) -> Tensor:
+        if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
+            what = f"a tensor of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+            raise InputError(f"{self.name}: takes a tensor [B,3,H,W], or [B,1,H,W] for gray, got {what}")
         settings = execution or Execution(device=x.device)
         results = []
         for image in x:

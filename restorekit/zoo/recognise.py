@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from restorekit import architectures
 from restorekit.architectures._network import Detected, Network
 from restorekit.errors import ModelError
 from restorekit.zoo import community
+
+CALLS = 100
+"""More calls of torch than a network makes for each of its weights while it is built; there are about seven."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,8 @@ def detect(state: Mapping[str, Tensor], source: str = "the state dict") -> tuple
             continue
         try:
             found = cls.detect(state)
-        except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError):
-            continue  # weights of its names in shapes that it cannot have
+        except Exception:  # weights of its names in shapes that it cannot have
+            continue
         if found is not None:
             return name, found
     said = community.recognise(state, source)
@@ -63,21 +68,38 @@ def recognise(state: Mapping[str, Tensor], source: str) -> Recognised:
     Raises ModelError as ``detect`` does.
     """
     name, detected = detect(state, source)
-    network = community.network(state, source) if name == community.NAME else outline(name, detected.config)
-    known_as = f"{name} model" if name == community.NAME else architectures.architecture(name).__name__
+    if name == community.NAME:
+        network, known_as = community.network(state, source), f"{name} model"
+    else:
+        network = outline(name, detected.config, len(state))
+        known_as = architectures.architecture(name).__name__
     label = f"{known_as} x{network.scale}" if network.scale > 1 else known_as
     return Recognised(source, state, name, detected, network.scale, network.in_channels, label)
 
 
-def outline(architecture: str, config: Mapping[str, Any]) -> Network:
-    """A network without values, for its shapes, scale and tiling."""
-    try:
-        with torch.device("meta"):
-            return architectures.create(architecture, **config)
-    except (NotImplementedError, RuntimeError):  # a constructor that reads values
+def outline(architecture: str, config: Mapping[str, Any], weights: int | None = None) -> Network:
+    """A network without values, for its shapes, scale and tiling.
+
+    Raises ModelError as ``architectures.create`` does, and before one is built that has far more than ``weights``.
+    """
+    with nullcontext() if weights is None else _Limit(CALLS * weights), torch.device("meta"):
         return architectures.create(architecture, **config)
 
 
 def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """The shape of every weight."""
     return {key: tuple(tensor.shape) for key, tensor in state.items()}
+
+
+class _Limit(TorchFunctionMode):
+    """Lets so many calls of torch through in this thread."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.left = calls
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise ModelError("it would have far more weights than are there")
+        return func(*args, **(kwargs or {}))

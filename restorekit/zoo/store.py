@@ -53,7 +53,7 @@ def cure(card: ModelCard) -> str:
     """What brings the weights of a model that has none installed, in words."""
     weights = card.weights
     if weights is None and card.code is None:
-        return "no weights exist yet"
+        return "no weights exist yet; name another model, restorekit models list --installed shows those that can run"
     if weights is None:
         return f"no public ones are known; if you have the file, run: restorekit models import FILE --as {card.id}"
     if weights.url is not None:

@@ -30,7 +30,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def network(name: str) -> Network:
-    """With fresh weights, between 0 and 1 in the middle of what it gives."""
+    """With fresh weights."""
     torch.manual_seed(0)
     return create(name.split(",")[0], **NETWORKS[name]).eval()
 
@@ -45,7 +45,8 @@ def test_mixed_precision_keeps_a_ramp_smooth(name: str) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             y = net(x)
     assert y.dtype == torch.float32
-    assert y[:, :1].unique().numel() > 1000
+    levels, wanted = y[:, :1].unique().numel(), exact[:, :1].unique().numel()
+    assert levels > max(1000, 0.75 * wanted)
     assert float((y - exact).abs().mean()) < 0.02 * float(exact.std())
 
 
@@ -65,7 +66,6 @@ def test_a_precise_layer_computes_in_the_type_of_its_weights() -> None:
     maps = torch.rand(1, 2, 5, 6).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(maps).dtype == torch.bfloat16
-        assert torch.equal(precise(layer, maps), layer.float()(maps.float()).float()) is False
         made = precise(layer, maps)
     assert torch.equal(made, layer(maps.float()))
     assert precise(layer.double(), maps).dtype == torch.float64

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from restorekit.architectures._bands import WHOLE, Bands
 from restorekit.architectures._windows import (
     MASKED,
     PIXELS,
+    PositionBias,
     WindowAttention,
+    _padded_heads,
     attention,
     in_cache,
     join_windows,
@@ -61,6 +65,34 @@ def test_attention_in_parts_is_attention(windows: int, heads: int, n: int, m: in
         made = attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), bias)
     assert made.dtype == torch.bfloat16 and made.shape == q.shape
     torch.testing.assert_close(made.float(), plain(q, k, v, bias, 8**-0.5), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("depth", [5, 8, 30])
+@pytest.mark.parametrize("width", [5, 16])
+def test_heads_that_are_filled_up_give_the_same(depth: int, width: int) -> None:
+    q, k, _, bias = queries(3, 2, 16, 36, depth)
+    v = torch.randn(3, 2, 36, width)
+    for scale in (0.3, depth**-0.5):
+        filled = _padded_heads(q, k, v, bias, scale)
+        torch.testing.assert_close(filled, attention(q, k, v, bias, scale), atol=1e-5, rtol=0)
+    unbiased = _padded_heads(q, k, v, None, depth**-0.5)
+    torch.testing.assert_close(unbiased, attention(q, k, v, None), atol=1e-5, rtol=0)
+
+
+def test_only_off_the_cpu_heads_have_multiples_of_8_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+        seen.append((q.shape[-1], k.shape[-1], v.shape[-1]))
+        assert options["scale"] == pytest.approx(30**-0.5)
+        return fused(q, k, v, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    q, k, v, bias = queries(3, 2, 16, 36, 30)
+    made = [attention(q.to(on), k.to(on), v.to(on), bias.to(on)) for on in ("cpu", "meta")]
+    assert seen == [(30, 30, 30), (32, 32, 32)]
+    assert [one.shape for one in made] == [q.shape, q.shape]
 
 
 def test_masks_keep_opposite_sides_of_the_picture_apart() -> None:
@@ -119,3 +151,39 @@ def test_bias_follows_its_table() -> None:
     torch.testing.assert_close(attend(tokens.clone(), None), after)
     with torch.inference_mode():
         assert attend.bfloat16()(tokens.bfloat16(), None).dtype == torch.bfloat16
+
+
+class TableBias(PositionBias):
+    def __init__(self) -> None:
+        super().__init__()
+        self.relative_position_bias_table = nn.Parameter(torch.empty(49, 2))
+
+
+def test_off_the_cpu_a_bias_is_kept_until_its_table_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a look at values, for which a GPU would have to finish first: a device without values stands for it."""
+    monkeypatch.setattr(torch, "equal", None)
+    net, index = TableBias().to("meta").eval(), relative_position_index(4, 4)
+    with torch.inference_mode():
+        first = net.position_bias(index)
+        assert first.shape == (1, 2, 16, 16)
+        assert net.position_bias(index) is first
+    with torch.no_grad():
+        assert net.position_bias(index) is first
+        net.relative_position_bias_table.add_(1)
+        second = net.position_bias(index)
+        assert second is not first and net.position_bias(index) is second
+        net.bfloat16()
+        assert net.position_bias(index).dtype == torch.bfloat16
+    third = net.position_bias(index)
+    assert third.requires_grad
+    with torch.no_grad():
+        assert net.position_bias(index) is not third
+
+
+def test_a_bias_moves_with_its_table() -> None:
+    net, index = TableBias().eval(), relative_position_index(4, 4)
+    with torch.no_grad():
+        net.relative_position_bias_table.normal_()
+        assert net.position_bias(index).device.type == "cpu"
+        assert net.to("meta").position_bias(index).device.type == "meta"
+        assert net.to_empty(device="cpu").position_bias(index).device.type == "cpu"

@@ -97,7 +97,7 @@ def test_light_above_white_goes_through_pq() -> None:
     assert bool(Restore(model="tiny.x2", encoding="pq")(frame).pixels.isfinite().all())
     before = frame.pixels.mean((1, 2))
     unlocked, locked = (
-        Restore(model="tiny.casts_x2", encoding="pq", lock_color=lock)(frame).pixels.mean((1, 2))
+        Restore(model="tiny.casts_x2", encoding="pq", lock_color=lock, overshoot=4.0)(frame).pixels.mean((1, 2))
         for lock in (False, True)
     )
     assert float((unlocked / before - 1).abs().max()) > 0.2, "the network of the test casts"
@@ -122,6 +122,23 @@ def test_the_checker_knows_its_states() -> None:
     Pipeline([Restore(model="tiny.x2", encoding="pq")], start).states()
     ready = Pipeline([Decode(), Encode(), Restore(model="tiny.x2")], InputSpec(SRGB)).states()
     assert ready[-1] == SRGB
+
+
+def test_colours_outside_the_gamut_do_not_reach_the_network() -> None:
+    frame = rgb_frame(state=SRGB)
+    wide = frame.with_pixels(frame.pixels * 2.2 - 0.5)
+    assert float(wide.pixels.amin()) < -0.1 and float(wide.pixels.amax()) > 1.1
+    within = wide.with_pixels(wide.pixels.clamp(0, 1))
+    made, limited = (Restore(model="tiny.x2")(each).pixels for each in (wide, within))
+    beyond = resampled(wide.pixels - within.pixels, frame.height * 2, frame.width * 2, bicubic)
+    torch.testing.assert_close(made, limited + beyond, atol=1e-5, rtol=0)
+
+
+def test_equal_channels_stay_equal() -> None:
+    frame = Frame(gray_frame().pixels.expand(3, -1, -1).contiguous(), SRGB)
+    made = Restore(model="tiny.x2")(frame).pixels
+    assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
+    torch.testing.assert_close(made[:1], Restore(model="tiny.x2")(gray_frame()).pixels)
 
 
 def test_a_model_of_linear_light_takes_linear_light(with_tiny_models: Path, tmp_path: Path) -> None:

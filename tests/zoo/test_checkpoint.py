@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
 import pickle
+import tracemalloc
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,77 @@ def test_programs_in_pickles_are_refused_and_never_run(tmp_path: Path) -> None:
     assert ran.exists(), "the bomb would have gone off"
 
 
+class Made:
+    """Unpickling it calls something with arguments."""
+
+    def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
+        self.made = call, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.made
+
+
+def doubled(times: int) -> Any:
+    """Two bytes that are told to be encoded as twice as many, and those again."""
+    content: Any = b"ab"
+    for _ in range(times):
+        content = Made(codecs.encode, content, "Hex-Codec")
+    return content
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("made", "called"),
+    [
+        (Made(bytearray, 1 << 27), r"builtins\.bytearray"),
+        (Made(torch.Tensor, 1 << 25), r"torch\.Tensor"),
+        (doubled(26), r"_codecs\.encode"),
+    ],
+)
+def test_small_files_make_nothing_large(made: Any, called: str, zipped: bool, tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pth", {"params": weights(), "more": made}, zipped)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelError, match=f"holds the Python object {called}, ") as caught:
+            checkpoint.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 23
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(caught.value)
+
+
+def test_every_plain_value_beside_weights_is_read(tmp_path: Path) -> None:
+    content: dict[str, Any] = {
+        "milestones": Counter([3, 5]),
+        "seen": {1, 2},
+        "roots": [1j, -1j],
+        "raw": b"\x00\xff",
+        "note": "hex of nothing",
+        "shape": torch.zeros(2, 3).shape,
+        "device": torch.device("cpu"),
+        "type": torch.bfloat16,
+        "whole": torch.zeros(3, dtype=torch.float64),
+        "params": weights(),
+    }
+    assert_same(checkpoint.read(saved(tmp_path / "old.pth", content, zipped=False)), weights())
+    content |= {"narrow": torch.zeros(3, dtype=torch.float8_e4m3fn), "wide": torch.zeros(3, dtype=torch.uint16)}
+    assert_same(checkpoint.read(saved(tmp_path / "zip.pth", content)), weights())
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(3, 3).to_sparse(),
+        torch.zeros(3, dtype=torch.complex64),
+        torch.zeros(3, device="meta"),
+    ],
+    ids=str,
+)
+def test_tensors_of_other_kinds_are_called_so(tensor: Tensor, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="a is no plain tensor"):
+        checkpoint.read(saved(tmp_path / "a.pth", {"a": tensor}))
+
+
 @pytest.mark.parametrize("form", ["zip", "old", "safetensors"])
 def test_cut_off_files_are_named_in_one_line(form: str, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
@@ -215,8 +288,10 @@ def test_other_archives_and_programs_are_refused(tmp_path: Path) -> None:
     saved(tmp_path / "c.pth", [torch.zeros(3)])
     with pytest.raises(ModelError, match="holds no weights"):
         checkpoint.read(tmp_path / "c.pth")
-    saved(tmp_path / "d.pth", {"a": torch.zeros(3, 3).to_sparse()})
-    with pytest.raises(ModelError, match="a is no plain tensor"):
+    with zipfile.ZipFile(tmp_path / "d.pth", "w") as archive:
+        archive.writestr("d/data.pkl", pickle.dumps({}, 2))
+        archive.writestr("d/constants.pkl", pickle.dumps((), 2))
+    with pytest.raises(ModelError, match="is a TorchScript program"):
         checkpoint.read(tmp_path / "d.pth")
 
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from restorekit import architectures
 from restorekit.architectures import create
 from restorekit.errors import ModelError
-from restorekit.zoo import cards, community, install, load, match, verify
+from restorekit.zoo import cards, community, install, load, match, store, verify
 from restorekit.zoo.card import ModelCard
-from restorekit.zoo.recognise import recognise
+from restorekit.zoo.recognise import outline, recognise
 
 CFSR: dict[str, Any] = {
     "in_chans": 3, "embed_dim": 8, "depths": [1, 2], "dw_size": 5, "mlp_ratio": 2, "upscale": 2,
@@ -127,8 +127,6 @@ def test_a_card_opens_as_a_frozen_network_in_eval_mode(tmp_path: Path) -> None:
     assert torch.equal(torch.random.get_rng_state(), drawn), "the caller's random numbers stay"
     assert not network.training and not any(weight.requires_grad for weight in network.parameters())
     assert all(torch.equal(network.state_dict()[key], tensor) for key, tensor in state.items())
-    half = load.load_network(card, dtype=torch.bfloat16, device=torch.device("cpu"))
-    assert {weight.dtype for weight in half.parameters()} == {torch.bfloat16}
     x = torch.rand(1, 3, 8, 8)
     original = create("cfsr", **CFSR).eval()
     original.load_state_dict(state)
@@ -175,12 +173,56 @@ def test_a_file_that_lies_about_itself_is_looked_at(tmp_path: Path) -> None:
         {"architecture": "hat", "config": json.dumps(HAT)},
         {"architecture": "cfsr", "config": json.dumps({**CFSR, "embed_dim": 16})},
         {"architecture": "cfsr", "config": "{"},
+        {"architecture": "cfsr", "config": "[" * 100_000},
         {"architecture": "os", "config": "{}"},
         {"architecture": "cfsr", "config": json.dumps({"nonsense": 1})},
     ):
         save_file(weights(), path, metadata=said)
         found = load.opened(path)
         assert found.card is None and found.detected.config["embed_dim"] == 8
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        ("cfsr", {**CFSR, "embed_dim": -8}),
+        ("rlfn", {"feature_channels": -1}),
+        ("dlgsanet", {"idynamic_num_heads": 0}),
+        ("wavemixsr_v2", {"sr": "2"}),
+        ("cfsr", {**CFSR, "mlp_ratio": float("inf")}),
+    ],
+)
+def test_hyperparameters_that_no_network_has_are_told_in_one_line(
+    architecture: str, config: dict[str, Any], tmp_path: Path
+) -> None:
+    for make in (create, lambda name, **config: outline(name, config)):
+        with pytest.raises(ModelError, match=rf"^{architecture} cannot be built: .") as caught:
+            make(architecture, **config)
+        assert "\n" not in str(caught.value)
+    card = write_card("broken.x2", architecture, config, 2)
+    save_file(weights(), store.install_path("broken.x2"))
+    assert (verify.problem(card) or "").startswith(f"{store.install_path('broken.x2')}: ")
+    path = tmp_path / "a.safetensors"
+    save_file(weights(), path, metadata={"architecture": architecture, "config": json.dumps(config)})
+    assert load.opened(path).detected.config["embed_dim"] == 8, "the file is looked at"
+
+
+def test_weights_that_make_detection_fail_are_of_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(state: Mapping[str, Tensor]) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(architectures.architecture("hat"), "detect", fail)
+    assert load.detect(weights())[0] == "cfsr"
+
+
+@pytest.mark.parametrize("depths", [[10**9], [1, 10**6]])
+def test_no_network_is_built_that_is_far_larger_than_its_file(depths: list[int], tmp_path: Path) -> None:
+    config = {**CFSR, "depths": depths}
+    with pytest.raises(ModelError, match="far more weights than are there"):
+        outline("cfsr", config, len(weights()))
+    path = tmp_path / "a.safetensors"
+    save_file(weights(), path, metadata={"architecture": "cfsr", "config": json.dumps(config)})
+    assert load.opened(path).detected.config["depths"] == [1, 2]
 
 
 def test_misfits_are_told_in_one_line() -> None:
