@@ -161,7 +161,7 @@ def test_all_of_a_card_is_shown(run: Run, tmp_path: Path) -> None:
         "note: Nothing else.",
         "  embed_dim: 8",
     } <= set(shown)
-    assert any(line.startswith("tiles: exact") for line in shown)
+    assert any(line.startswith("large pictures: in bands") for line in shown)
     assert (
         "installed: no; get f.pth from https://example.org/f and run: restorekit models import f.pth --as full.x2"
         in shown
@@ -222,6 +222,25 @@ def test_a_file_of_another_model_is_refused_with_what_it_is(run: Run, home: Path
     write_card(tmp_path, "ours.x4", {**CFSR, "upscale": 4}, 4)
     assert "no weights of ours.x4 exist yet" in run("import", file, "--as", "ours.x4").last
     assert names(home) == []
+
+
+def test_what_does_not_fit_is_said_before_what_is_another_file(run: Run, home: Path, tmp_path: Path) -> None:
+    whole = saved(tmp_path / "whole.pth", weights())
+    write_card(tmp_path, "one.x2", CFSR, 2, weights=told("whole.pth", url="https://x.org/w", sha256=digest(whole)))
+    lacking = weights()
+    lacking.pop("norm.bias")
+    broken = weights()
+    broken["norm.bias"][0] = torch.nan
+    for state, said in (
+        (lacking, "does not fit cfsr: 1 missing (norm.bias); get the whole file again"),
+        ({**weights(), "norm.more": torch.zeros(1)}, "does not fit cfsr: 1 unexpected (norm.more)"),
+        (broken, "holds weights that are not finite (norm.bias)"),
+    ):
+        done = run("import", saved(tmp_path / "file.pth", state), "--as", "one.x2")
+        assert done.code == 2 and done.err.count("\n") == 1 and said in done.err, done.err
+    other = run("import", saved(tmp_path / "other.pth", weights(seed=1)), "--as", "one.x2")
+    assert other.code == 2 and "the sha256 differs" in other.err
+    assert names(home / "models") == []
 
 
 def test_a_name_of_ones_own_gets_a_card(run: Run, home: Path, tmp_path: Path) -> None:

@@ -118,13 +118,13 @@ def import_(
 
     found = install.examined(file)
     values = sum(tensor.numel() for tensor in found.state.values() if tensor.is_floating_point())
-    typer.echo(f"{file}: {found.label}, {values:,} values in {len(found.state)} tensors", err=True)
     card = install.choose(found, file, id)
-    for line in _assumptions(found, card):
-        typer.echo(f"  {line}", err=True)
     known = card.id in cards.files()
     replaced = store.install_path(card.id).exists()
     target = install.install(found, card, file)
+    typer.echo(f"{file}: {found.label}, {values:,} values in {len(found.state)} tensors", err=True)
+    for line in _assumptions(found, card):
+        typer.echo(f"  {line}", err=True)
     typer.echo(f"{card.id}: {target}{' (replaced)' if replaced else ''}", err=True)
     if known:
         _say_licence(card)
@@ -250,10 +250,10 @@ def _described(card: ModelCard, path: Path | None, network: dict[str, Any] | Non
     if network is not None:
         tiling = network["tiling"]
         yield f"parameters: {network['parameters']:,}"
-        fixed = f", run at {tiling['fixed']} px" if tiling["fixed"] else ""
-        yield f"tiles: {tiling['support']}{fixed}, sides in steps of {tiling['grid']} px, halo {tiling['halo']} px"
-    if card.tile is not None:
-        yield f"run in tiles of {card.tile} px"
+        if tiling["support"] == "exact":
+            yield f"large pictures: in bands, as the whole at once; in tiles with a halo of {tiling['halo']} px"
+        else:
+            yield f"large pictures: in tiles of {card.tile or tiling['fixed']} px, each of which it sees as a whole"
     if card.padding != "none":
         yield f"padding of the published numbers: {card.padding}"
     yield from _scores("published", card.published)

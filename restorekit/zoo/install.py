@@ -40,6 +40,7 @@ def choose(found: Recognised, path: Path, id: str | None) -> ModelCard:
     if not match.fits(card, found):
         raise ModelError(match.mismatch(card, found))
     if card.weights is not None and card.weights.sha256 not in (None, store.sha256(path)):
+        build(card.architecture, card.config, found.state, found.source)  # what does not even fit is told so
         raise ModelError(
             f"{path}: fits {id} but is not its file {card.weights.file} (the sha256 differs); "
             "import it under a name of your own"

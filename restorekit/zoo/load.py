@@ -33,7 +33,7 @@ def build(architecture: str, config: Mapping[str, Any], state: Mapping[str, Tens
     """A float32 network on the CPU with the weights of a state dict, in eval mode and without gradients.
 
     The random numbers of the caller stay as they are. Raises ModelError when the network cannot be built, and when a
-    weight is missing, left over or of another shape.
+    weight is missing, left over, of another shape or not finite.
     """
     if architecture == community.NAME:
         network = community.network(state, source)
@@ -46,7 +46,11 @@ def build(architecture: str, config: Mapping[str, Any], state: Mapping[str, Tens
         try:
             network.load_state_dict(state, strict=True)
         except RuntimeError as error:
-            raise ModelError(f"{source}: does not fit {architecture}: {_misfit(network, state, error)}") from None
+            misfit = _misfit(network, state, error)
+            raise ModelError(f"{source}: does not fit {architecture}: {misfit}; get the whole file again") from None
+    broken = [name for name, weights in network.named_parameters() if not bool(weights.isfinite().all())]
+    if broken:
+        raise ModelError(f"{source}: holds weights that are not finite ({broken[0]}); get the file again")
     return network.eval().requires_grad_(False)
 
 

@@ -233,7 +233,7 @@ def test_misfits_are_told_in_one_line() -> None:
         load.build("cfsr", CFSR, state, "a.pth")
     assert str(caught.value) == (
         "a.pth: does not fit cfsr: 1 missing (conv_first.bias), 1 unexpected (extra.weight), "
-        "1 of another shape (norm.weight [9] in place of [8])"
+        "1 of another shape (norm.weight [9] in place of [8]); get the whole file again"
     )
 
 
