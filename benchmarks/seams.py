@@ -87,16 +87,18 @@ def main() -> None:
         whole, seconds = made(model, picture, Execution(tile="off"))
         print(f"| {id} | {weights} | at once | | | 1.00 | {seconds:.1f} |", flush=True)
         inference.WHOLE_BYTES = 0
-        tile = options.tile or inference.TILE - model.network.tiling.overlap
-        runs = [("tiles", Execution(tile=tile))]
-        if model.network.tiling.support == "exact":
-            runs.insert(0, ("bands", Execution()))
+        tiling = model.network.tiling
+        tile = options.tile or inference.TILE - tiling.overlap
+        if tiling.support == "exact":
+            side, runs = tile + tiling.overlap, [("bands", Execution()), ("tiles", Execution(tile=tile))]
+        else:
+            side = options.tile or tiling.fixed or inference.TILE
+            runs = [("tiles", Execution(tile=options.tile or "auto"))]
         for name, execution in runs:
             result, seconds = made(model, picture, execution)
             difference = result - whole
             error = float(difference.square().mean(dtype=torch.float64))
             psnr = -10 * log10(error) if error else inf
-            side = tile + model.network.tiling.overlap
             pixels = pixels_a_pixel(model, picture, side) if name == "tiles" else 1.0
             largest = float(difference.abs().max())
             print(

@@ -59,7 +59,7 @@ class CRAFT(Network):
         grid = lcm(split_size_0, split_size_1)
         # Published results are of whole pictures, so tiles are rather larger than the 64 px of the training. From 32 px
         # on, what differs next to a cut is no more than what differs everywhere, as channels are weighted by the tile.
-        self.tiling = Tiling("approximate", grid=grid, halo=32, minimum=grid, fixed=256, memory=6144)
+        self.tiling = Tiling("approximate", grid=grid, halo=32, minimum=grid, fixed=512, memory=6144)
         size = (split_size_0, split_size_1)
         self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
         self.layers = nn.ModuleList(
