@@ -69,7 +69,7 @@ class RGT(WindowSR):
             groups.append(_Group(embed_dim, attentions, mlp_ratio, resi_connection))
         super().__init__(in_chans, embed_dim, groups, False, upscale, img_range, "pixelshuffle", "identity")
         # Up to 1023 px a tile is summarised by as many convolutions as a training patch; 512 px is a multiple of the
-        # windows, near the size of the pictures of the authors' tests, and costs half as much overlap as 256. From 32 px
+        # windows, near the size of the authors' test pictures, and costs half as much overlap as 256. From 32 px
         # on, what differs next to a cut is no more than what differs everywhere, as the summary is of the tile.
         self.tiling = Tiling("approximate", phase=max(split_size), halo=32, minimum=16, fixed=512, memory=10240)
         self.before_RG = nn.Sequential(nn.Identity(), nn.LayerNorm(embed_dim))
