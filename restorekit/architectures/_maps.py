@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 """The mean colour of DIV2K, taken off the input."""
@@ -38,3 +39,8 @@ def precise(layer: nn.Module, maps: Tensor) -> Tensor:
     with torch.autocast(maps.device.type, enabled=False):
         result: Tensor = layer(maps.to(next(layer.parameters()).dtype))
     return result
+
+
+def pointwise(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
+    """A 1x1 convolution of maps ``[B,H,W,C]``: one product of matrices, which torch does not make of every Conv2d."""
+    return F.linear(maps, convolution.weight.flatten(1), convolution.bias)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
-from restorekit.architectures._maps import convolve, mean_color, precise
+from restorekit.architectures._maps import convolve, mean_color, pointwise, precise
 from restorekit.architectures._network import Detected, Network
 from restorekit.tiling import Tiling
 
@@ -136,7 +136,7 @@ class _Layer(nn.Module):
 
     def join(self, band: Band, x: Tensor) -> Tensor:
         """The rows of ``[B,H,W,C]`` that come out of the blocks, with the convolution's result added."""
-        return x + convolve(self.conv, x)
+        return x + pointwise(self.conv, x)
 
 
 class _Block(nn.Module):
@@ -170,9 +170,11 @@ class _ConvMod(nn.Module):
         self.proj = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.norm(x).permute(0, 3, 1, 2)
-        y = self.proj(self.a(y) * self.v(y))
-        return y.permute(0, 2, 3, 1)
+        y: Tensor = self.norm(x)
+        first, gelu, kernel = self.a
+        assert isinstance(first, nn.Conv2d)
+        attended = convolve(kernel, gelu(pointwise(first, y)))
+        return pointwise(self.proj, attended * pointwise(self.v, y))
 
 
 class _LargeKernelConv(nn.Module):
@@ -194,9 +196,8 @@ class _MLP(nn.Module):
         self.fc2 = nn.Conv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = F.gelu(self.fc1(self.norm(x).permute(0, 3, 1, 2)))
-        y = self.fc2(y + F.gelu(self.pos(y)))
-        return y.permute(0, 2, 3, 1)
+        y = F.gelu(pointwise(self.fc1, self.norm(x)))
+        return pointwise(self.fc2, y + F.gelu(convolve(self.pos, y)))
 
     def _load_from_state_dict(
         self,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
-from restorekit.architectures._maps import convolve, mean_color, precise, residual_convolution
+from restorekit.architectures._maps import convolve, mean_color, pointwise, precise, residual_convolution
 from restorekit.architectures._network import Detected, Network
 from restorekit.architectures._rectangles import Places, RectangleAttention, window_offsets
 from restorekit.architectures._weights import ratio
@@ -221,8 +221,8 @@ class _HighFrequencies(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first, second = x.chunk(2, -1)
         largest = F.max_pool2d(second.permute(0, 3, 1, 2), 3, 1, 1).permute(0, 2, 3, 1)
-        local, high = convolve(self.conv, first), _pixelwise(self.fc, largest)
-        return x + _pixelwise(self.last_fc, F.gelu(torch.cat((local, high), -1)))
+        local, high = convolve(self.conv, first), pointwise(self.fc, largest)
+        return x + pointwise(self.last_fc, F.gelu(torch.cat((local, high), -1)))
 
 
 class _Fusion(nn.Module):
@@ -264,8 +264,8 @@ class _ChannelAttention(nn.Module):
         self.project_out = nn.Conv2d(dim, dim, 1, bias=False)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        q = convolve(self.q_dwconv, _pixelwise(self.q, high)).flatten(1, 2)
-        kv = convolve(self.kv_dwconv, _pixelwise(self.kv, low)).flatten(1, 2)
+        q = convolve(self.q_dwconv, pointwise(self.q, high)).flatten(1, 2)
+        kv = convolve(self.kv_dwconv, pointwise(self.kv, low)).flatten(1, 2)
         k, v = kv.chunk(2, -1)
         # All channels with all others are one product of matrices, faster than head by head; heads are its diagonal.
         products = F.normalize(q, dim=1).transpose(1, 2) @ F.normalize(k, dim=1)
@@ -286,10 +286,5 @@ class _GatedMlp(nn.Module):
         self.project_out = nn.Conv2d(hidden, dim, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = convolve(self.dwconv, _pixelwise(self.project_in, x)).chunk(2, -1)
-        return _pixelwise(self.project_out, F.gelu(gate) * value)
-
-
-def _pixelwise(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1x1 convolution of ``[B,H,W,C]``; as a product of matrices it keeps that layout and is faster."""
-    return F.linear(x, convolution.weight.flatten(1), convolution.bias)
+        gate, value = convolve(self.dwconv, pointwise(self.project_in, x)).chunk(2, -1)
+        return pointwise(self.project_out, F.gelu(gate) * value)

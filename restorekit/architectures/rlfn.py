@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
-from restorekit.architectures._maps import convolve, precise
+from restorekit.architectures._maps import convolve, pointwise, precise
 from restorekit.architectures._network import Detected, Network
 from restorekit.tiling import Tiling
 
@@ -114,7 +114,7 @@ class _Block(nn.Module):
         y = x.permute(0, 3, 1, 2)
         for layer in (self.c1_r, self.c2_r, self.c3_r):
             y = F.leaky_relu(layer(y), 0.05, inplace=True)
-        return convolve(self.c5, y.permute(0, 2, 3, 1) + x)
+        return pointwise(self.c5, y.permute(0, 2, 3, 1) + x)
 
 
 class _Attention(nn.Module):
@@ -134,16 +134,16 @@ class _Attention(nn.Module):
         step = bands.rows or height
         rows = []
         for top in range(0, height, step):
-            piece = x[:, 2 * top : 2 * min(top + step, height) + 1].permute(0, 3, 1, 2)
-            rows.append(self.conv2(self.conv1(piece if bands.device is None else piece.to(bands.device))))
+            piece = x[:, 2 * top : 2 * min(top + step, height) + 1]
+            piece = pointwise(self.conv1, piece if bands.device is None else piece.to(bands.device))
+            rows.append(self.conv2(piece.permute(0, 3, 1, 2)))
         y: Tensor = self.conv3(F.max_pool2d(torch.cat(rows, 2), 7, stride=3))
         return y
 
     def gate(self, coarse: Tensor, band: Band, x: Tensor) -> Tensor:
         """The rows of ``[B,H,W,C]``, weighed."""
-        y = self.conv_f(self.conv1(x.permute(0, 3, 1, 2)))
-        weights: Tensor = self.conv4(y + stretch(coarse, band, x.shape[2])).sigmoid()
-        return x * weights.permute(0, 2, 3, 1)
+        y = pointwise(self.conv_f, pointwise(self.conv1, x))
+        return x * pointwise(self.conv4, y + stretch(coarse, band, x.shape[2]).permute(0, 2, 3, 1)).sigmoid()
 
 
 def stretch(coarse: Tensor, band: Band, width: int) -> Tensor:
