@@ -249,9 +249,9 @@ def _exact(task: Task, execution: Execution, mode: str, dtype: torch.dtype | Non
     maps: Tensor | None = None
     if type(network).features is not Network.features:
         rows = max(tiling.grid, pixels // width) if mode == "exact" else None
-        bands = Bands(rows, device, _progress(task, execution))
+        bands = Bands(rows, device, None if execution.tell is None else _progress(task, execution))
         with torch.inference_mode(), _autocast(device, dtype):
-            x = task.window(0, height, 0, width)[None]
+            x = task.window(0, height, 0, width)[None].contiguous(memory_format=torch.channels_last)
             resident = mode == "whole" or device.type == "cpu" or _fits(device, height * width * tiling.maps)
             maps = network.features(x.to(device) if resident else x, bands)
 

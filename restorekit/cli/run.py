@@ -140,7 +140,7 @@ def run(
         existing=existing.value,
         recursive=recursive,
         sidecars=sidecar,
-        salt=_salt(offsets, privacy, sidecar, precision, tile),
+        salt=_salt(offsets, privacy, sidecar, *_how_networks_run(pipe, precision, tile)),
     )
     if dry_run:
         show_plan(pipe, plan)
@@ -209,6 +209,14 @@ def _offsets(text: str) -> tuple[float, ...]:
     if not all(map(math.isfinite, offsets)):
         raise RestorekitError(f"--ev {text}: write stops separated by commas, for instance -2,0,2")
     return offsets
+
+
+def _how_networks_run(pipe: Pipeline, precision: Arithmetic, tile: str) -> tuple[Arithmetic, str]:
+    """What changes the results of networks; as usual where there are none, since strips change nothing."""
+    from restorekit.strips import RowStage
+
+    networks = any(isinstance(step.stage, RowStage) for step in pipe.steps)
+    return (precision, tile) if networks else (Arithmetic.AUTO, "auto")
 
 
 def _salt(offsets: tuple[float, ...], privacy: Privacy, sidecar: bool, precision: Arithmetic, tile: str) -> str:

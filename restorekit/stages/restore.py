@@ -37,9 +37,8 @@ class Restore(RowStage):
     ``model`` is the id of a model (``restorekit models list``) or a file of weights. The picture is turned upright
     first and becomes ``scale`` times as large. Gray pictures stay gray. Alpha, and what of colours outside the gamut
     lies beyond 0..1, which no network has seen, are enlarged by cubic convolution; values that are not finite are
-    replaced and noted. Models were trained on encoded display-referred pictures: with
-    ``encoding: pq`` linear light goes through the PQ curve and back instead, diffuse white at 203 cd/m2, so that
-    values above 1 are kept.
+    replaced and noted. Models were trained on encoded display-referred pictures: with ``encoding: pq`` linear light
+    goes through the PQ curve and back instead, diffuse white at 203 cd/m2, so that values above 1 are kept.
 
     Guards: ``amount`` blends with the enlarged input, ``detail`` puts the finest detail of the input back,
     ``lock_color`` keeps the low frequencies of the input in linear light and its grays gray (by default for models
@@ -79,7 +78,7 @@ class Restore(RowStage):
     @property
     def card(self) -> ModelCard | None:
         """The model's card; None for a file of weights."""
-        return None if is_file(self.model) or self.model not in cards.files() else cards.card(self.model)
+        return cards.card(self.model) if self.model in cards.files() else None
 
     def accepts(self) -> Mapping[str, tuple[str, ...]]:
         layouts, card = self.spec.accepts["layout"], self.card

@@ -30,8 +30,7 @@ class Model:
 
     Call it with ``[B,3,H,W]`` (or gray, ``[B,1,H,W]``) in 0..1 of the image state the card names, of any size; the
     result is float32, ``scale`` times the size, on the device the input lies on, and not clamped. Integers are taken
-    as fractions of their maximum. ``execution`` says
-    how it is run; without it on the device of the input.
+    as fractions of their maximum. ``execution`` says how it is run; without it on the device of the input.
     """
 
     name: str
