@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from restorekit.errors import InputError
 from restorekit.stages.resampling import bicubic
+from restorekit.tiling import mirrored
 
 STRIP = 8
 """Rows of the input that belong to a strip; the last strip has what is left."""
@@ -124,19 +125,14 @@ def taken(rows: Tensor, first: int, top: int, bottom: int, height: int) -> Tenso
     """Rows ``top..bottom`` of a picture of ``height``, mirrored at its edges, of rows that begin at ``first``."""
     if top >= first and bottom <= first + rows.shape[1]:
         return rows[:, top - first : bottom - first]
-    return rows[:, _mirrored(top, bottom, height) - first]
+    return rows[:, mirrored(top, bottom, height, "flip") - first]
 
 
 def with_columns(planes: Tensor, margin: int) -> Tensor:
     """Planes with ``margin`` more columns on either side, mirrored at the edges."""
     width = planes.shape[2]
-    left, right = _mirrored(-margin, 0, width), _mirrored(width, width + margin, width)
+    left, right = mirrored(-margin, 0, width, "flip"), mirrored(width, width + margin, width, "flip")
     return torch.cat((planes[:, :, left], planes, planes[:, :, right]), 2)
-
-
-def _mirrored(start: int, stop: int, size: int) -> Tensor:
-    place = torch.arange(start, stop) % (2 * size)
-    return torch.minimum(place, 2 * size - 1 - place)
 
 
 def enlarged(around: Tensor, scale: int) -> Tensor:
