@@ -1,0 +1,164 @@
+"""Recipes: everything that makes a model out of pictures, in one YAML file. Reading one loads no torch.
+
+The recipe of a shipped model stands beside its card, ``models/<id>.recipe.yaml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+from restorekit import bundled
+from restorekit.errors import RestorekitError
+from restorekit.zoo.card import ModelCard
+from restorekit.zoo.cards import card, files
+
+SUFFIX = ".recipe.yaml"
+
+
+class _Part(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Step(_Part):
+    """A degradation and its parameters; in YAML ``- name: {parameter: value}``."""
+
+    name: str
+    parameters: Mapping[str, Any] = {}
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _of_yaml(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping) and len(value) == 1 and "name" not in value:
+            ((name, parameters),) = value.items()
+            return {"name": name, "parameters": parameters or {}}
+        return value
+
+
+class Recipe(_Part):
+    """How a model is trained.
+
+    ``patch`` px of the degraded picture make a sample, ``batch`` samples a step, of all devices together. The learning
+    rate rises over ``warmup`` steps to ``learning_rate`` and falls along half a cosine to ``final`` of it at the last
+    of ``steps``. ``ema`` is the decay a step of the averaged weights, which are the result. ``loss`` weighs losses by
+    name (:mod:`restorekit.train.losses`). ``start`` is a model, or a file, whose weights are taken where name and shape
+    agree. Without a ``degradation`` the inputs come from a folder of their own. ``precision`` is that of the layers
+    in between; weights, optimizer and loss are float32.
+    """
+
+    summary: str
+    architecture: str
+    config: Mapping[str, Any] = {}
+    data: str
+    degradation: tuple[Step, ...] = ()
+    scale: int = pydantic.Field(default=1, ge=1, le=16)
+    start: str | None = None
+    patch: int = pydantic.Field(ge=8, le=1024)
+    batch: int = pydantic.Field(ge=1)
+    steps: int = pydantic.Field(ge=1)
+    loss: Mapping[str, float] = {"l1": 1.0}
+    learning_rate: float = pydantic.Field(gt=0)
+    final: float = pydantic.Field(default=0.0, ge=0, le=1)
+    warmup: int = pydantic.Field(default=0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = pydantic.Field(default=0.0, ge=0)
+    clip: float | None = pydantic.Field(default=None, gt=0, description="Largest norm of the gradient")
+    ema: float = pydantic.Field(default=0.999, ge=0, lt=1)
+    flips: bool = True
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    seed: int = pydantic.Field(default=0, ge=0)
+    notes: tuple[str, ...] = ()
+
+    def written(self) -> str:
+        """The recipe as YAML; what is as by default is left out."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        if self.degradation:
+            content["degradation"] = [{step.name: dict(step.parameters)} for step in self.degradation]
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a YAML file.
+
+    Raises RestorekitError for a file that is none, in one line with the first mistake.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        said = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise RestorekitError(f"{path}: cannot be read as a recipe ({said})") from None
+    if not isinstance(content, dict):
+        raise RestorekitError(f"{path}: is no recipe; a recipe is a mapping with architecture, degradation, steps ...")
+    try:
+        return Recipe(**content)
+    except (TypeError, pydantic.ValidationError) as error:
+        first = error.errors()[0] if isinstance(error, pydantic.ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(str(part) for part in first["loc"])
+        raise RestorekitError(f"{path}: {where or 'recipe'}: {first['msg']}; mend the recipe") from None
+
+
+def recipe_of(model: ModelCard) -> Recipe | None:
+    """The recipe with which a model was trained, where it comes with one."""
+    if model.recipe is None:
+        return None
+    beside = files()[model.id].with_name(model.recipe)
+    return read_recipe(beside if beside.is_file() else bundled.folder("models") / model.recipe)
+
+
+DEGRADED_BY: Mapping[str, Step] = {
+    "super-resolution": Step(name="bicubic"),
+    "denoising": Step(name="gaussian_noise", parameters={"sigma": (0, 50), "clipped": 0.5}),
+    "jpeg": Step(name="jpeg", parameters={"quality": (10, 95)}),
+}
+"""What stands for the degradation of a task where no recipe says more."""
+
+
+def fine_tuning(id: str, paired: bool) -> Recipe:
+    """A recipe that goes on from the weights of a model: at a tenth of its learning rate, for a tenth of its steps.
+
+    ``paired``: the inputs come from a folder of their own. Raises RestorekitError for a model of a task that cannot be
+    synthesised, without such a folder.
+    """
+    model = card(id)
+    base = recipe_of(model)
+    summary = f"{id}, trained further"
+    if base is not None:
+        return base.model_copy(
+            update={
+                "summary": summary,
+                "start": id,
+                "learning_rate": base.learning_rate / 10,
+                "warmup": 20,
+                "steps": max(500, base.steps // 10),
+                "degradation": () if paired else base.degradation,
+                "scale": model.scale,
+            }
+        )
+    if not paired and model.task not in DEGRADED_BY:
+        raise RestorekitError(
+            f"{id}: {model.task} cannot be made from good pictures alone; give the poor ones too: --inputs FOLDER"
+        )
+    step = DEGRADED_BY.get(model.task)
+    if model.scale > 1:
+        step = Step(name="bicubic", parameters={"scale": model.scale})
+    return Recipe(
+        summary=summary,
+        architecture=model.architecture,
+        config=model.config,
+        data="own pictures",
+        degradation=() if paired or step is None else (step,),
+        scale=model.scale,
+        start=id,
+        warmup=20,
+        patch=48 if model.scale > 1 else 96,
+        batch=8,
+        steps=2000,
+        learning_rate=5e-5,
+        precision="bf16" if "bf16" in model.precisions else "fp32",
+    )

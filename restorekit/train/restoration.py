@@ -1,0 +1,75 @@
+"""What Lightning trains: a network, its averaged weights, losses, and the schedule of a recipe."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from restorekit.architectures._network import Network
+from restorekit.train.losses import combined
+from restorekit.train.recipe import Recipe
+from restorekit.train.samples import Batches, Samples, collated
+from restorekit.zoo.model import channels_last
+
+
+class Restoration(L.LightningModule):
+    """A network in training. Batches go on after the step that a checkpoint was written at."""
+
+    def __init__(self, network: Network, recipe: Recipe, samples: Samples, workers: int = 0) -> None:
+        super().__init__()
+        self.network = channels_last(network.train())
+        averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.network, multi_avg_fn=averaging)
+        self.average.requires_grad_(False)
+        self.loss = combined(recipe.loss)
+        self.recipe, self.samples, self.workers = recipe, samples, workers
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        batches = Batches(self.recipe.batch, self.global_step, self.global_rank, self.trainer.world_size)
+        return DataLoader(
+            self.samples,
+            batch_sampler=batches,
+            num_workers=self.workers,
+            collate_fn=collated,
+            pin_memory=self.device.type != "cpu",
+        )
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        degraded, target = batch
+        total, parts = self.loss(self.network(degraded).float(), target)
+        self.log_dict({f"loss/{name}": value for name, value in parts.items()})
+        self.log("loss", total, prog_bar=True)
+        assert isinstance(total, Tensor)
+        return total
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.average.update_parameters(self.network)
+
+    def configure_optimizers(self) -> Any:
+        recipe = self.recipe
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), recipe.learning_rate, recipe.betas, weight_decay=recipe.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _share(self, step: int) -> float:
+        """The learning rate at a step, as share of the highest."""
+        recipe = self.recipe
+        if step < recipe.warmup:
+            return (step + 1) / (recipe.warmup + 1)
+        done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+        return recipe.final + (1 - recipe.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The network with averaged weights: the result."""
+        module: nn.Module = self.average.module
+        return module

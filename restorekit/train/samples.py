@@ -1,0 +1,125 @@
+"""Samples: pairs of patches, each of which depends on the seed and its number alone.
+
+Sample 70,000 is the same whether training ran through, was resumed there, or ran in several processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from restorekit.data.degradation import Chain, chance, seeded, whole
+from restorekit.errors import InputError
+from restorekit.planes import to_float
+
+
+class Pictures(Protocol):
+    """Pictures ``[3,H,W]`` of 8 bits, by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
+
+class Samples(Dataset[tuple[Tensor, Tensor]]):
+    """``(input [3,p,p], target [3,scale*p,scale*p])``, float32 in 0..1, from pictures ``[3,H,W]`` of 8 bits.
+
+    ``names`` are what errors call the pictures. Pictures and places in them are drawn evenly, and with ``flips`` one of
+    eight orientations. Inputs are degraded targets, or with ``inputs`` the same places of these pictures.
+    """
+
+    def __init__(
+        self,
+        targets: Pictures,
+        names: Sequence[object],
+        patch: int,
+        seed: int,
+        chain: Chain | None = None,
+        inputs: Pictures | None = None,
+        scale: int = 1,
+        flips: bool = True,
+    ) -> None:
+        if (chain is None) == (inputs is None):
+            raise ValueError("inputs are either degraded targets or pictures of their own")
+        self.targets, self.names, self.inputs, self.chain = targets, names, inputs, chain
+        self.patch, self.seed, self.flips = patch, seed, flips
+        self.scale = chain.scale if chain else scale
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        generator = seeded(self.seed, number)
+        index = whole(generator, 0, len(self.targets) - 1)
+        if self.inputs is not None:
+            pair = self._cut(self.inputs[index], self.targets[index], index, generator)
+        else:
+            pair = self._degraded(self.targets[index], index, generator)
+        return self._turned(pair, generator) if self.flips else pair
+
+    def _degraded(self, picture: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        assert self.chain is not None
+        margin, scale = self.chain.margin, self.scale
+        size = self.patch * scale + 2 * margin
+        clean = to_float(self._square(picture, size, index, generator)[0])
+        degraded = self.chain(clean, generator)
+        edge = margin // scale
+        inner = degraded[:, edge : edge + self.patch, edge : edge + self.patch]
+        return inner, clean[:, margin : size - margin, margin : size - margin]
+
+    def _cut(self, poor: Tensor, good: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        scale = self.scale
+        if good.shape[1:] != (poor.shape[1] * scale, poor.shape[2] * scale):
+            raise InputError(
+                f"{self.names[index]}: is {good.shape[2]}x{good.shape[1]} px, its input {poor.shape[2]}x"
+                f"{poor.shape[1]}; targets are {scale} times the size"
+            )
+        patch, (top, left) = self._square(poor, self.patch, index, generator)
+        size = self.patch * scale
+        target = good[:, top * scale : top * scale + size, left * scale : left * scale + size]
+        return to_float(patch), to_float(target)
+
+    def _square(
+        self, picture: Tensor, side: int, index: int, generator: torch.Generator
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """A part of a picture, and where it was."""
+        _, height, width = picture.shape
+        if min(height, width) < side:
+            raise InputError(
+                f"{self.names[index]}: is {width}x{height} px, {side}x{side} are cut out of each picture; leave it out"
+            )
+        top, left = whole(generator, 0, height - side), whole(generator, 0, width - side)
+        return picture[:, top : top + side, left : left + side], (top, left)
+
+    @staticmethod
+    def _turned(pair: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        first, second = pair
+        for dims in ((1,), (2,)):
+            if chance(generator, 0.5):
+                first, second = first.flip(dims), second.flip(dims)
+        if chance(generator, 0.5):
+            first, second = first.transpose(1, 2), second.transpose(1, 2)
+        return first.contiguous(), second.contiguous()
+
+
+class Batches:
+    """Numbers of the samples of each step, from ``first_step`` on, without end; each process takes its share."""
+
+    def __init__(self, batch: int, first_step: int = 0, process: int = 0, processes: int = 1) -> None:
+        if batch % processes:
+            raise InputError(f"a batch of {batch} cannot be shared among {processes} devices; change --devices")
+        self.batch, self.first_step = batch, first_step
+        self.share = slice(process * batch // processes, (process + 1) * batch // processes)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.first_step
+        while True:
+            yield list(range(step * self.batch, (step + 1) * self.batch))[self.share]
+            step += 1
+
+
+def collated(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Batches in the order of memory in which convolutions run fastest."""
+    first, second = (torch.stack([pair[place] for pair in pairs]) for place in (0, 1))
+    return first.contiguous(memory_format=torch.channels_last), second

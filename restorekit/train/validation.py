@@ -1,0 +1,61 @@
+"""How good a network is on pictures that it is not trained on, degraded with fixed seeds."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from restorekit.data.degradation import Chain, seeded
+from restorekit.metrics.psnr import psnr
+from restorekit.planes import to_float
+from restorekit.train.samples import Pictures
+
+SIDE = 256
+"""Of each picture the middle is taken, at most so many px of the degraded picture a side."""
+
+GRID = 32
+"""The sides are multiples of this, so that networks need no padding."""
+
+
+class Validation:
+    """Pairs cut out of the middle of pictures once, and the mean PSNR (dB, RGB) of a network on them."""
+
+    def __init__(
+        self, targets: Pictures, inputs: Pictures | None = None, chain: Chain | None = None, scale: int = 1
+    ) -> None:
+        self.border = scale
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+        for index in range(len(targets)):
+            target = targets[index]
+            height, width = (min(SIDE, side // scale // GRID * GRID) for side in target.shape[1:])
+            if height == 0 or width == 0:
+                continue
+            top, left = (target.shape[1] // scale - height) // 2, (target.shape[2] // scale - width) // 2
+            good = target[:, top * scale : (top + height) * scale, left * scale : (left + width) * scale]
+            if inputs is not None:
+                poor = to_float(inputs[index][:, top : top + height, left : left + width])
+            else:
+                assert chain is not None
+                poor = chain(to_float(good), seeded(0, index))
+            self.pairs.append((poor, to_float(good)))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def score(self, network: nn.Module, device: torch.device) -> float:
+        """Mean PSNR in dB, a border of ``scale`` px left out, results clipped to 0..1."""
+        training = network.training
+        network.eval()
+        with torch.inference_mode():
+            values = [
+                psnr(self._inner(network(poor[None].to(device)).float().cpu()[0].clamp(0, 1)), self._inner(good))
+                for poor, good in self.pairs
+            ]
+        network.train(training)
+        return math.fsum(values) / len(values)
+
+    def _inner(self, picture: Tensor) -> Tensor:
+        edge = self.border if self.border > 1 else 0
+        return picture[:, edge : picture.shape[1] - edge, edge : picture.shape[2] - edge]

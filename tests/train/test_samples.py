@@ -1,0 +1,99 @@
+"""A sample depends on the seed and its number alone, and shows the same place in input and target."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from restorekit.data import create
+from restorekit.data.degradation import Chain
+from restorekit.errors import InputError
+from restorekit.metrics.super_resolution import reduced
+from restorekit.planes import to_float
+from restorekit.train.samples import Batches, Samples, collated
+
+
+def pictures(count: int, height: int = 80, width: int = 70) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return [torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8) for _ in range(count)]
+
+
+def test_sample_depends_on_seed_and_number_alone() -> None:
+    chain = Chain([create("bicubic", scale=2), create("gaussian_noise", sigma=(5, 20))])
+    first, second = (Samples(pictures(3), "abc", 12, 7, chain) for _ in range(2))
+    backwards = {number: second[number] for number in reversed(range(12))}
+    for number in range(12):
+        assert all(torch.equal(a, b) for a, b in zip(first[number], backwards[number], strict=True))
+    other = Samples(pictures(3), "abc", 12, 8, chain)
+    assert not torch.equal(first[0][0], other[0][0])
+    assert not torch.equal(first[0][0], first[1][0])
+
+
+def test_patches_of_a_picture_are_those_of_the_whole() -> None:
+    """Reduced patches are cut out of what the reduction of the whole picture gives, where it starts on its grid."""
+    picture = pictures(1, 64, 64)[0]
+    whole = to_float(reduced(picture, 2))
+    samples = Samples([picture], "a", 10, 3, Chain([create("bicubic", scale=2)]), flips=False)
+    places = F.unfold(to_float(picture)[None], 20)[0]
+    seen = 0
+    for number in range(40):
+        low, high = samples[number]
+        assert low.shape == (3, 10, 10)
+        assert high.shape == (3, 20, 20)
+        place = int((places == high.reshape(-1, 1)).all(0).nonzero()[0])
+        top, left = divmod(place, 64 - 20 + 1)
+        if top % 2 == left % 2 == 0:
+            seen += 1
+            assert torch.allclose(low, whole[:, top // 2 : top // 2 + 10, left // 2 : left // 2 + 10], atol=1e-6)
+    assert seen >= 3
+
+
+def test_pairs_are_cut_at_the_same_place() -> None:
+    poor = pictures(2, 40, 30)
+    good = [picture.repeat_interleave(3, 1).repeat_interleave(3, 2) for picture in poor]
+    samples = Samples(good, "ab", 8, 0, inputs=poor, scale=3)
+    for number in range(10):
+        low, high = samples[number]
+        assert torch.equal(low.repeat_interleave(3, 1).repeat_interleave(3, 2), high)
+
+
+def test_all_orientations_are_drawn() -> None:
+    marked = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    marked[:, 2, 5] = 255
+    samples = Samples([marked], "a", 16, 0, inputs=[marked], scale=1)
+    seen = {tuple(int(x) for x in samples[number][0][0].nonzero()[0]) for number in range(80)}
+    assert seen == {(a, b) for a, b in ((2, 5), (2, 10), (13, 5), (13, 10))} | {
+        (b, a) for a, b in ((2, 5), (2, 10), (13, 5), (13, 10))
+    }
+
+
+def test_small_picture_is_named() -> None:
+    chain = Chain([create("bicubic", scale=2)])
+    with pytest.raises(InputError, match=r"small\.png: is 30x20 px"):
+        Samples(pictures(1, 20, 30), ["small.png"], 12, 0, chain)[0]
+
+
+def test_sizes_that_do_not_go_together_are_named() -> None:
+    with pytest.raises(InputError, match=r"good\.png: .* 2 times"):
+        Samples(pictures(1), ["good.png"], 8, 0, inputs=pictures(1), scale=2)[0]
+
+
+def test_steps_are_shared_among_processes_and_resumed() -> None:
+    whole = list(islice(Batches(4), 6))
+    assert whole[0] == [0, 1, 2, 3]
+    assert list(islice(Batches(4, first_step=2), 4)) == whole[2:]
+    shares = [list(islice(Batches(4, process=process, processes=2), 6)) for process in (0, 1)]
+    assert [a + b for a, b in zip(*shares, strict=True)] == whole
+    with pytest.raises(InputError, match="devices"):
+        Batches(4, processes=3)
+
+
+def test_batches_lie_as_convolutions_like_it() -> None:
+    samples = Samples(pictures(2), "ab", 8, 0, Chain([create("gaussian_noise")]))
+    inputs, targets = collated([samples[number] for number in range(3)])
+    assert inputs.shape == targets.shape == (3, 3, 8, 8)
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
