@@ -26,8 +26,13 @@ class Degradation:
 
     @property
     def margin(self) -> int:
-        """So many px around a patch change what becomes of it. A multiple of ``scale``."""
+        """So many px around a patch change what becomes of it. A multiple of ``scale``, and of ``grid``."""
         return 0
+
+    @property
+    def grid(self) -> int:
+        """Patches begin at a multiple of so many px of what this degradation is given."""
+        return self.scale
 
     def degrade(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """``[3,H,W]`` float32, encoded sRGB, to ``[3,H/scale,W/scale]``; H and W are multiples of ``scale``.
@@ -43,11 +48,12 @@ class Chain:
     def __init__(self, steps: Sequence[Degradation]) -> None:
         self.steps = tuple(steps)
         self.scale = math.prod(step.scale for step in steps)
-        self.margin, scale = 0, 1
+        reach, grid, scale = 0, self.scale, 1
         for step in steps:
-            self.margin += step.margin * scale
+            reach += step.margin * scale
+            grid = math.lcm(grid, step.grid * scale)
             scale *= step.scale
-        self.margin = math.ceil(self.margin / self.scale) * self.scale
+        self.margin = math.ceil(reach / grid) * grid
 
     def __call__(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """``[3,H,W]`` in 0..1 to ``[3,H/scale,W/scale]``."""
@@ -60,7 +66,8 @@ def seeded(*numbers: int) -> torch.Generator:
     """A generator for these numbers: seed, index of the picture, ...; other numbers give independent draws."""
     import numpy as np
 
-    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    # How many they are goes in too: alone, numbers that end in zeros give what shorter ones give.
+    state = np.random.SeedSequence((len(numbers), *numbers)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]) >> 1)
 
 

@@ -38,7 +38,7 @@ class Validation:
                 poor = to_float(inputs[index][:, top : top + height, left : left + width])
             else:
                 assert chain is not None
-                poor = chain(to_float(good), seeded(0, index))
+                poor = chain(to_float(good), seeded(0, 0, index))
             self.pairs.append((poor, to_float(good)))
 
     def __len__(self) -> int:
