@@ -23,3 +23,8 @@ def folder(kind: Kind) -> Path:
 def pipelines() -> Mapping[str, Path]:
     """The files of the shipped pipelines, by name."""
     return {path.stem: path for path in sorted(folder("pipelines").glob("*.yaml"))}
+
+
+def cards(folder: Path) -> Mapping[str, Path]:
+    """The model cards in a folder, by id; recipes lie beside them as ``<id>.recipe.yaml``."""
+    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if not path.name.endswith(".recipe.yaml")}

@@ -43,7 +43,7 @@ def files() -> Mapping[str, Path]:
     """The files of all cards, by id; those that come with restorekit win over the user's, and these over packages'."""
     found: dict[str, Path] = {}
     for folder in (*_package_folders(), user_folder(), bundled.folder("models")):
-        found |= {path.stem: path for path in folder.glob("*.yaml") if not path.name.endswith(".recipe.yaml")}
+        found |= bundled.cards(folder)
     return dict(sorted(found.items()))
 
 

@@ -145,7 +145,7 @@ class TestAgain:
     def test_qualities_are_drawn_twice(self) -> None:
         """A poor one before a good one, too: worse than the good one alone would ever be."""
         step = Jpeg(quality=(5, 95), subsampled=0.0, again=1.0)
-        values = [decibels(step.degrade(picture(), seeded(0, n)), picture()) for n in range(30)]
+        values = [decibels(step.degrade(picture(), seeded(0, n)), picture()) for n in range(60)]
         once = [decibels(jpeg(q).degrade(picture(), seeded(0)), picture()) for q in (5, 95)]
         assert min(values) < once[0] + 1 and max(values) < once[1] - 1
 

@@ -16,7 +16,7 @@ from restorekit.architectures import BUILT_IN, create
 from restorekit.errors import ModelError
 from restorekit.zoo.card import ModelCard, Paper, Score, Weights, read_card
 
-FILES = {path.stem: path for path in sorted(bundled.folder("models").glob("*.yaml"))}
+FILES = bundled.cards(bundled.folder("models"))
 CHANNELS = {"rgb": 3, "ycbcr": 3, "y": 1, "y-full": 1}
 PARTS = {"weights": Weights, "paper": Paper, "published": Score, "measured": Score}
 
@@ -34,7 +34,7 @@ PARAMETERS = {
     "dlgsanet.tiny_x2": 565_710,
     "dlgsanet.light_x3": 751_683,
     "dlgsanet.large_x4": 4_762_920,
-    "cfsr.x2": 291_324,
+    "cfsr.paper_x2": 291_324,
     "cfsr.paper_x4": 306_912,
     "espcn.lornatang_x2": 21_284,
     "espcn.yjn870_x3": 22_729,
@@ -73,7 +73,8 @@ def test_reads(id: str) -> None:
     card = read_card(FILES[id])
     assert card.id == id
     assert id.startswith(f"{card.architecture}.")
-    assert id.endswith(f"x{card.scale}") and card.summary.endswith(f", x{card.scale}")
+    if card.scale > 1:
+        assert id.endswith(f"x{card.scale}") and card.summary.endswith(f", x{card.scale}")
 
 
 @every_card
@@ -146,6 +147,6 @@ def test_what_has_no_weights_has_no_numbers_of_ours() -> None:
 
 def test_a_card_is_refused_for_what_it_does_not_know(tmp_path: Path) -> None:
     path = tmp_path / "cfsr.odd.yaml"
-    path.write_text(FILES["cfsr.x2"].read_text(encoding="utf-8") + "colour: red\n", encoding="utf-8")
+    path.write_text(FILES["cfsr.paper_x2"].read_text(encoding="utf-8") + "colour: red\n", encoding="utf-8")
     with pytest.raises(ModelError, match=r"cfsr\.odd\.yaml: colour: .*; mend the card"):
         read_card(path)
