@@ -26,6 +26,7 @@ BUILT_IN: Mapping[str, str] = {
     "wavemixsr": "restorekit.architectures.wavemixsr:WaveMixSR",
     "wavemixsr_v2": "restorekit.architectures.wavemixsr:WaveMixSRV2",
     "rlfn": "restorekit.architectures.rlfn:RLFN",
+    "drunet": "restorekit.architectures.drunet:DRUNet",
 }
 """Name -> ``module:Class``."""
 

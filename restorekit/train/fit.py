@@ -92,8 +92,10 @@ def train(
     made = chain if recipe.degradation else None
     scale = chain.scale if made else recipe.scale
     targets, inputs = _pictures(folders, made)
-    samples = Samples(targets, targets.paths, recipe.patch, recipe.seed, made, inputs, scale, recipe.flips)
-    held_out = Validation(*_pictures(validation, made), made, scale) if validation else None
+    samples = Samples(
+        targets, targets.paths, recipe.patch, recipe.seed, made, inputs, scale, recipe.flips, recipe.pixels
+    )
+    held_out = Validation(*_pictures(validation, made), made, scale, recipe.pixels) if validation else None
     network = _network(recipe, scale, tell)
     _claim(out, recipe)
     module = Restoration(network, recipe, samples, sitting.workers)
@@ -198,6 +200,9 @@ def _network(recipe: Recipe, scale: int, tell: Tell) -> Network:
         raise RestorekitError(
             f"the network enlarges {network.scale} times, its pictures are reduced {scale} times; mend the recipe"
         )
+    if recipe.patch % network.tiling.grid or recipe.patch < network.tiling.minimum:
+        grid, least = network.tiling.grid, network.tiling.minimum
+        raise RestorekitError(f"patch: {recipe.patch}: the network takes multiples of {grid} px from {least} px on")
     if recipe.start is not None:
         own, given = network.state_dict(), opened(recipe.start).network.state_dict()
         fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}

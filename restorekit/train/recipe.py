@@ -48,13 +48,14 @@ class Recipe(_Part):
     rate rises over ``warmup`` steps to ``learning_rate`` and falls along half a cosine to ``final`` of it at the last
     of ``steps``. ``ema`` is the decay a step of the averaged weights, which are the result. ``loss`` weighs losses by
     name (:mod:`restorekit.train.losses`). ``start`` is a model, or a file, whose weights are taken where name and shape
-    agree. Without a ``degradation`` the inputs come from a folder of their own. ``precision`` is that of the layers
-    in between; weights, optimizer and loss are float32.
+    agree. ``pixels`` is what the network takes. Without a ``degradation`` the inputs come from a folder of their own.
+    ``precision`` is that of the layers in between; weights, optimizer and loss are float32.
     """
 
     summary: str
     architecture: str
     config: Mapping[str, Any] = {}
+    pixels: Literal["rgb", "y", "y-full", "ycbcr"] = "rgb"
     data: str
     degradation: tuple[Step, ...] = ()
     scale: int = pydantic.Field(default=1, ge=1, le=16)
@@ -151,12 +152,13 @@ def fine_tuning(id: str, paired: bool) -> Recipe:
         summary=summary,
         architecture=model.architecture,
         config=model.config,
+        pixels=model.pixels,
         data="own pictures",
         degradation=() if paired or step is None else (step,),
         scale=model.scale,
         start=id,
         warmup=20,
-        patch=48 if model.scale > 1 else 96,
+        patch=64 if model.scale > 1 else 128,
         batch=8,
         steps=2000,
         learning_rate=5e-5,

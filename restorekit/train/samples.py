@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from restorekit.color.ycbcr import luma, to_ycbcr
 from restorekit.data.degradation import Chain, chance, seeded, whole
 from restorekit.errors import InputError
 from restorekit.planes import to_float
@@ -42,11 +43,12 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         inputs: Pictures | None = None,
         scale: int = 1,
         flips: bool = True,
+        pixels: str = "rgb",
     ) -> None:
         if (chain is None) == (inputs is None):
             raise ValueError("inputs are either degraded targets or pictures of their own")
         self.targets, self.names, self.inputs, self.chain = targets, names, inputs, chain
-        self.patch, self.seed, self.flips = patch, seed, flips
+        self.patch, self.seed, self.flips, self.pixels = patch, seed, flips, pixels
         self.scale = chain.scale if chain else scale
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
@@ -56,7 +58,8 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
             pair = self._cut(self.inputs[index], self.targets[index], index, generator)
         else:
             pair = self._degraded(self.targets[index], index, generator)
-        return self._turned(pair, generator) if self.flips else pair
+        first, second = self._turned(pair, generator) if self.flips else pair
+        return in_pixels(first, self.pixels), in_pixels(second, self.pixels)
 
     def _degraded(self, picture: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         assert self.chain is not None
@@ -117,6 +120,13 @@ class Batches:
         while True:
             yield list(range(step * self.batch, (step + 1) * self.batch))[self.share]
             step += 1
+
+
+def in_pixels(rgb: Tensor, pixels: str) -> Tensor:
+    """A picture ``[3,H,W]`` as a network takes it: ``rgb``, ``y`` (limited range), ``y-full`` or ``ycbcr``."""
+    if pixels == "rgb":
+        return rgb
+    return to_ycbcr(rgb) if pixels == "ycbcr" else luma(rgb, limited=pixels == "y")
 
 
 def collated(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

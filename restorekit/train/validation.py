@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from restorekit.data.degradation import Chain, seeded
 from restorekit.metrics.psnr import psnr
 from restorekit.planes import to_float
-from restorekit.train.samples import Pictures
+from restorekit.train.samples import Pictures, in_pixels
 
 SIDE = 256
 """Of each picture the middle is taken, at most so many px of the degraded picture a side."""
@@ -23,7 +23,12 @@ class Validation:
     """Pairs cut out of the middle of pictures once, and the mean PSNR (dB, RGB) of a network on them."""
 
     def __init__(
-        self, targets: Pictures, inputs: Pictures | None = None, chain: Chain | None = None, scale: int = 1
+        self,
+        targets: Pictures,
+        inputs: Pictures | None = None,
+        chain: Chain | None = None,
+        scale: int = 1,
+        pixels: str = "rgb",
     ) -> None:
         self.border = scale
         self.pairs: list[tuple[Tensor, Tensor]] = []
@@ -39,7 +44,7 @@ class Validation:
             else:
                 assert chain is not None
                 poor = chain(to_float(good), seeded(0, 0, index))
-            self.pairs.append((poor, to_float(good)))
+            self.pairs.append((in_pixels(poor, pixels), in_pixels(to_float(good), pixels)))
 
     def __len__(self) -> int:
         return len(self.pairs)

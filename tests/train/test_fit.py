@@ -147,6 +147,13 @@ def test_other_recipe_in_the_folder_is_refused(photos: Path, tmp_path: Path) -> 
         weights(SMALL.model_copy(update={"seed": 1}), photos, tmp_path)
 
 
+def test_patch_off_the_grid_is_refused(photos: Path, tmp_path: Path) -> None:
+    network = {"architecture": "drunet", "config": {"in_nc": 3, "out_nc": 3, "nc": [8, 8, 8], "nb": 1}}
+    recipe = SMALL.model_copy(update={**network, "degradation": (Step(name="gaussian_noise"),), "patch": 18})
+    with pytest.raises(RestorekitError, match=r"patch: 18: .* multiples of 4 px"):
+        weights(recipe, photos, tmp_path)
+
+
 def test_network_of_another_scale_is_refused(photos: Path, tmp_path: Path) -> None:
     recipe = SMALL.model_copy(update={"config": {**SMALL.config, "upscale": 3}})
     with pytest.raises(RestorekitError, match="3 times"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from restorekit.color.ycbcr import luma, to_ycbcr
 from restorekit.data import create
 from restorekit.data.degradation import Chain
 from restorekit.errors import InputError
@@ -90,6 +91,14 @@ def test_steps_are_shared_among_processes_and_resumed() -> None:
     assert [a + b for a, b in zip(*shares, strict=True)] == whole
     with pytest.raises(InputError, match="devices"):
         Batches(4, processes=3)
+
+
+def test_networks_of_luma_get_luma() -> None:
+    chain = Chain([create("gaussian_noise")])
+    rgb, y, both = (Samples(pictures(2), "ab", 8, 0, chain, pixels=pixels)[3] for pixels in ("rgb", "y", "ycbcr"))
+    for place in (0, 1):
+        assert torch.equal(y[place], luma(rgb[place], limited=True))
+        assert torch.equal(both[place], to_ycbcr(rgb[place]))
 
 
 def test_batches_lie_as_convolutions_like_it() -> None:
