@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from restorekit.architectures._network import Network
@@ -24,8 +25,7 @@ class Restoration(L.LightningModule):
     def __init__(self, network: Network, recipe: Recipe, samples: Samples, workers: int = 0) -> None:
         super().__init__()
         self.network = channels_last(network.train())
-        averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.network, multi_avg_fn=averaging)
+        self.average = AveragedModel(self.network, multi_avg_fn=partial(_averaged, recipe.ema))
         self.average.requires_grad_(False)
         self.loss = combined(recipe.loss)
         self.recipe, self.samples, self.workers = recipe, samples, workers
@@ -73,3 +73,11 @@ class Restoration(L.LightningModule):
         """The network with averaged weights: the result."""
         module: nn.Module = self.average.module
         return module
+
+
+def _averaged(decay: float, averages: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
+    """Move averages towards weights; further in the beginning, so that the first, random ones are soon forgotten."""
+    done = int(count)
+    share = 1 - min(decay, (1 + done) / (10 + done))
+    for average, current in zip(averages, weights, strict=True):
+        average.lerp_(current, share)
