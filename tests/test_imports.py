@@ -25,7 +25,20 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stage", "strips", "tiling", "execution", "device"),
     ("architectures", "inference", "zoo", "stages", "metrics"),
     ("registry", "delivery", "delivery_stream", "pipeline", "schema", "json_schema", "edge", "engine", "testing"),
-    ("journal", "jobs", "isolation", "runner", "evaluate", "report", "camera", "data", "train"),
+    (
+        "journal",
+        "jobs",
+        "isolation",
+        "runner",
+        "evaluate",
+        "protocols",
+        "restorers",
+        "contact_sheet",
+        "report",
+        "camera",
+        "data",
+        "train",
+    ),
     ("cli", "web"),
     ("__init__", "__main__"),
 )
@@ -40,6 +53,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pycvvdp": ("metrics.cvvdp",),
     "safetensors": ("zoo.checkpoint",),
     "spandrel": ("zoo.community",),
+    "lightning": ("train.restoration", "train.fit"),
     "torchvision": (),
 }
 """Libraries that only the named modules import."""
@@ -164,9 +178,11 @@ def test_import_is_light() -> None:
         ("--version",),
         ("run", "--help"),
         ("eval", "--help"),
+        ("train", "--help"),
         ("pipelines", "list"),
         ("stages", "list"),
         ("models", "list"),
+        ("datasets", "list"),
     ],
     ids=" ".join,
 )

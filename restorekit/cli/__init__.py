@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from restorekit import __version__
-from restorekit.cli import check, compare, doctor, eval, lists, models, run, train
+from restorekit.cli import check, compare, datasets, doctor, eval, lists, models, run, train
 from restorekit.errors import RestorekitError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("explain", no_args_is_help=True)(check.explain)
 app.add_typer(lists.pipelines, name="pipelines")
 app.add_typer(lists.stages, name="stages")
 app.add_typer(models.models, name="models")
+app.add_typer(datasets.datasets, name="datasets")
 app.command("compare", no_args_is_help=True)(compare.compare)
 app.command("eval", no_args_is_help=True)(eval.evaluate)
 app.command("train", no_args_is_help=True)(train.train)
