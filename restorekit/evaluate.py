@@ -1,29 +1,32 @@
-"""How well a model restores the pictures of a folder, by the protocol of :mod:`restorekit.metrics.super_resolution`."""
+"""How well a model restores the pictures of a folder, by the protocol of its task (:mod:`restorekit.protocols`)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from restorekit.errors import InputError, ModelError, RestorekitError
-from restorekit.frame import Frame
 from restorekit.io.brackets import name_order
 from restorekit.io.read import READABLE, read
 from restorekit.metrics import lpips
-from restorekit.metrics.light import is_hdr
-from restorekit.metrics.super_resolution import eight_bit, fidelity, inside, reduced, smallest_side, whole_multiple
+from restorekit.metrics.measures import MEASURES
+from restorekit.metrics.super_resolution import eight_bit, inside, smallest_side, whole_multiple
 from restorekit.metrics.window import WINDOW
 from restorekit.planes import to_float
+from restorekit.protocols import Protocol, Reference, picture_of, super_resolution
 
 
-class Model(Protocol):
-    """What enlarges ``[B,3,H,W]``, encoded RGB in 0..1, to ``scale`` times the size."""
+class Model(typing.Protocol):
+    """What restores ``[B,C,H,W]``, encoded RGB in 0..1 or gray (C = 1), to ``scale`` times the size.
+
+    Noisy inputs go beyond 0..1.
+    """
 
     @property
     def scale(self) -> int: ...
@@ -35,8 +38,8 @@ class Model(Protocol):
 class Score:
     """What was measured with one reference, ``width`` x ``height`` px of it, or the ``error`` why nothing was.
 
-    ``measures`` are ``psnr_y_db``, ``ssim_y``, ``psnr_rgb_db`` and, where asked for, ``lpips``; PSNR is infinite for
-    equal pictures.
+    ``measures`` are those of the protocol by name and, where asked for, ``lpips``; PSNR is infinite for equal
+    pictures.
     """
 
     path: Path
@@ -45,6 +48,17 @@ class Score:
     measures: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """The pictures behind a score: the reference and the result, uint8 ``[3,H,W]``, and the input, float32."""
+
+    path: Path
+    reference: Tensor
+    given: Tensor
+    restored: Tensor
+    notes: tuple[str, ...] = ()
 
 
 def references(folder: Path) -> list[Path]:
@@ -61,62 +75,72 @@ def references(folder: Path) -> list[Path]:
     return found
 
 
-def evaluate(model: Model, paths: Sequence[Path], distance: lpips.Distance | None = None) -> Iterator[Score]:
+def evaluate(
+    model: Model,
+    paths: Sequence[Path],
+    distance: lpips.Distance | None = None,
+    protocol: Protocol | None = None,
+    shown: Callable[[Restoration], None] | None = None,
+) -> Iterator[Score]:
     """Measure a model with each reference; a file that cannot be used gives a score with an error, and the rest go on.
 
-    With ``distance`` LPIPS is measured too.
+    Without a ``protocol`` by that of super-resolution. With ``distance`` LPIPS is measured too. ``shown`` is given the
+    pictures after they were measured.
     """
-    for path in paths:
+    protocol = protocol or super_resolution(model.scale)
+    for number, path in enumerate(paths):
         try:
-            yield _score(model, path, distance)
+            made = restored(model, path, number, protocol, WINDOW if distance is None else lpips.SMALLEST)
+            measures = measured(protocol, made.reference, made.restored, distance)
         except RestorekitError as error:
             yield Score(path, error=str(error))
+            continue
+        _, height, width = made.reference.shape
+        yield Score(path, width, height, measures, made.notes)
+        if shown is not None:
+            shown(made)
 
 
-def means(scores: Sequence[Score]) -> dict[str, float]:
-    """Means over the references that could be measured; empty where none could."""
-    measured = [score.measures for score in scores if score.error is None]
-    return {name: math.fsum(one[name] for one in measured) / len(measured) for name in (measured or [{}])[0]}
+def restored(model: Model, path: Path, number: int, protocol: Protocol, inner: int = WINDOW) -> Restoration:
+    """Make or read the input of one reference, and restore it.
 
-
-def _score(model: Model, path: Path, distance: lpips.Distance | None) -> Score:
-    scale = model.scale
+    Raises InputError where less than ``inner`` px a side are left to be measured, and ModelError for results of another
+    size or that are not finite.
+    """
+    scale = protocol.scale
     frame = read(path, sidecar=False)
-    picture, notes = _eight_bit_rgb(frame)
-    reference = whole_multiple(picture, scale)
-    _, height, width = reference.shape
-    needed = smallest_side(scale, WINDOW if distance is None else lpips.SMALLEST)
+    picture, notes = picture_of(frame)
+    reference = Reference(path, number, whole_multiple(picture, scale))
+    _, height, width = reference.pixels.shape
+    needed = smallest_side(scale, inner) if protocol.border else inner
     if min(height, width) < needed:
         raise InputError(
             f"{path}: is {frame.width}x{frame.height}, a scale of {scale} needs at least {needed}x{needed} px; "
             "use larger references"
         )
+    given = protocol.given(reference)
     with torch.inference_mode():
-        result = model(to_float(reduced(reference, scale))[None]).cpu()[0]
-    if result.shape != reference.shape:
+        result = model(given[None]).cpu()[0]
+    if result.shape[1:] != (height, width):
         made = f"{result.shape[2]}x{result.shape[1]} instead of {width}x{height}"
         raise ModelError(f"{path}: the model makes {made}; its scale is not {scale}")
     if not bool(result.isfinite().all()):
         raise ModelError(f"{path}: the model gives values that are not finite; run it in fp32")
-    restored = eight_bit(result)
-    found = fidelity(reference, restored, border=scale)
-    measures = {"psnr_y_db": found.psnr_y, "ssim_y": found.ssim_y, "psnr_rgb_db": found.psnr_rgb}
+    return Restoration(path, reference.rgb, given, eight_bit(result).expand(3, -1, -1), notes)
+
+
+def measured(
+    protocol: Protocol, reference: Tensor, restored: Tensor, distance: lpips.Distance | None = None
+) -> dict[str, float]:
+    """The measures of a protocol for two pictures, uint8 ``[3,H,W]``, by name; with ``distance`` LPIPS too."""
+    good, made = (inside(picture, protocol.border) for picture in (reference, restored))
+    measures = {name: MEASURES[name].of(good, made) for name in protocol.measures}
     if distance is not None:
-        pair = (to_float(inside(image, scale))[None] for image in (reference, restored))
-        measures["lpips"] = float(distance(*pair))
-    return Score(path, width, height, measures, notes)
+        measures["lpips"] = float(distance(*(to_float(picture)[None] for picture in (good, made))))
+    return measures
 
 
-def _eight_bit_rgb(frame: Frame) -> tuple[Tensor, tuple[str, ...]]:
-    """A reference as uint8 ``[3,H,W]``, and what a person should know of it; gray has three equal channels."""
-    state = frame.state
-    if state.is_mosaic or state.reference != "display" or state.transfer == "linear" or is_hdr(state):
-        raise InputError(f"{frame.name}: is {state}; references are SDR pictures, such as PNG files of 8 bits")
-    notes = list(frame.notes)
-    if frame.alpha is not None:
-        notes.append(f"{frame.name}: alpha is ignored")
-    pixels = frame.pixels
-    if pixels.dtype != torch.uint8:
-        pixels = eight_bit(to_float(pixels))
-        notes.append(f"{frame.name}: has more than 8 bits; it is rounded to 8")
-    return pixels.expand(3, -1, -1), tuple(notes)
+def means(scores: Sequence[Score]) -> dict[str, float]:
+    """Means over the references that could be measured; empty where none could."""
+    found = [score.measures for score in scores if score.error is None]
+    return {name: math.fsum(one[name] for one in found) / len(found) for name in (found or [{}])[0]}

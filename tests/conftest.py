@@ -31,7 +31,7 @@ def shared_data() -> Path:
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder with small networks of random weights: ``tiny.x2`` (RGB), ``tiny.luma_x3``, ``tiny.ycbcr_x2``.
 
-    ``tiny.casts_x2`` is the first one on a card that says that it shifts colours.
+    ``tiny.casts_x2`` is the first one on a card that says that it shifts colours, ``tiny.noise`` one for denoising.
     """
     import torch
     import yaml
@@ -43,14 +43,16 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = home / "models"
     folder.mkdir()
     cfsr = "{embed_dim: 8, depths: [1], dw_size: 5, mlp_ratio: 2, upscale: 2, upsampler: pixelshuffledirect}"
+    larger = "task: super-resolution\nscale"
     for name, architecture, config, more in (
-        ("tiny.x2", "cfsr", cfsr, "scale: 2"),
-        ("tiny.casts_x2", "cfsr", cfsr, "scale: 2\nshifts_color: true"),
-        ("tiny.luma_x3", "espcn", "{variant: yjn870, scale_factor: 3}", "scale: 3\npixels: y"),
-        ("tiny.ycbcr_x2", "wavemixsr", "{depth: 1, ff_channel: 8, final_dim: 8}", "scale: 2\npixels: ycbcr"),
+        ("tiny.x2", "cfsr", cfsr, f"{larger}: 2"),
+        ("tiny.casts_x2", "cfsr", cfsr, f"{larger}: 2\nshifts_color: true"),
+        ("tiny.luma_x3", "espcn", "{variant: yjn870, scale_factor: 3}", f"{larger}: 3\npixels: y"),
+        ("tiny.ycbcr_x2", "wavemixsr", "{depth: 1, ff_channel: 8, final_dim: 8}", f"{larger}: 2\npixels: ycbcr"),
+        ("tiny.noise", "drunet", "{in_nc: 3, out_nc: 3, nc: [8, 16], nb: 1}", "task: denoising"),
     ):
         (folder / f"{name}.yaml").write_text(
-            f"summary: Random weights\narchitecture: {architecture}\nconfig: {config}\ntask: super-resolution\n{more}\n"
+            f"summary: Random weights\narchitecture: {architecture}\nconfig: {config}\n{more}\n"
             "trained_on: synthetic\ndata: none\nprecisions: [fp32, bf16]\nlicence: Apache-2.0\n"
         )
         torch.manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from restorekit.architectures import create
 from restorekit.cli import main
 from restorekit.metrics.lpips import SqueezeLpips
+from restorekit.zoo import card
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -161,3 +163,115 @@ def test_options_that_a_model_cannot_follow_are_refused(
 def test_a_model_that_is_not_known_is_one_line(restorekit: Run, folder: Path) -> None:
     code, out, err = restorekit("eval", "hat.x5", folder)
     assert (code, out) == (2, "") and err.count("\n") == 1 and "hat.x" in err
+
+
+def test_a_model_is_measured_by_the_task_of_its_card(restorekit: Run, folder: Path, with_tiny_models: Path) -> None:
+    code, out, err = restorekit("eval", "tiny.noise", folder, "--device", "cpu")
+    assert code == 0 and "tiny.noise sigma 25: 3 references" in err
+    assert out.startswith("image  PSNR-RGB dB  SSIM-RGB  PSNR-Y dB  SSIM-Y\n")
+    assert restorekit("eval", "tiny.noise", folder, "--sigma", 25, "--device", "cpu")[1] == out
+    assert restorekit("eval", "tiny.noise", folder, "--sigma", 25, "--seed", 1, "--device", "cpu")[1] != out
+    code, out, err = restorekit("eval", "tiny.noise", folder, "--quality", 20, "--device", "cpu")
+    assert code == 0 and "quality 20" in err and "PSNR-B dB" in out
+
+
+def test_the_input_itself_is_measured(restorekit: Run, folder: Path) -> None:
+    found = [restorekit("eval", "input", folder, "--sigma", sigma, "--json") for sigma in (5, 25)]
+    assert [json.loads(out)["setting"] for _, out, _ in found] == ["sigma 5", "sigma 25"]
+    near, far = (json.loads(out)["mean"]["psnr_rgb_db"] for _, out, _ in found)
+    assert 34 < near < 35 and 20 < far < 21
+    code, out, _ = restorekit("eval", "input", folder, "--degradation", "blur: {width: [2, 2]}")
+    assert code == 0 and out.splitlines()[-1].startswith("mean")
+
+
+def test_json_has_what_a_card_says_of_it(restorekit: Run, folder: Path) -> None:
+    """The entry fits the card, and its command gives the same numbers."""
+    found = json.loads(restorekit("eval", "input", folder, "--sigma", 15, "--seed", 3, "--json")[1])
+    entry = card.Score(**found["measured"])
+    assert (entry.set, entry.setting) == ("set3", "sigma 15")
+    assert entry.psnr == round(found["mean"]["psnr_rgb_db"], 2) and entry.ssim == round(found["mean"]["ssim_rgb"], 4)
+    assert entry.command == "restorekit eval input SET3_FOLDER --sigma 15 --seed 3"
+    again = shlex.split(entry.command.replace("SET3_FOLDER", str(folder)))[1:]
+    assert json.loads(restorekit(*again, "--json")[1])["mean"] == found["mean"]
+    upscaled = json.loads(restorekit("eval", "bicubic", folder, "--scale", 2, "--json")[1])["measured"]
+    assert upscaled["command"] == "restorekit eval bicubic SET3_FOLDER --scale 2" and "setting" not in upscaled
+
+
+def test_markdown_has_the_command_the_mean_and_every_picture(restorekit: Run, folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    _, out, _ = restorekit("eval", "bicubic", folder, "--scale", 2, "--markdown", page)
+    lines = page.read_text().splitlines()
+    assert f"    restorekit eval bicubic {folder} --scale 2" in lines
+    rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    heading, _, mean, *images = rows
+    assert heading == ["image", "PSNR-Y dB", "SSIM-Y", "PSNR-RGB dB"] and mean[0] == "mean of 3"
+    assert [" ".join(row) for row in (*images, ["mean", *mean[1:]])] == [
+        " ".join(line.split()) for line in out.splitlines()[1:]
+    ]
+
+
+def test_pictures_show_reference_input_and_result(restorekit: Run, folder: Path, tmp_path: Path) -> None:
+    sheets = tmp_path / "sheets"
+    code, *_ = restorekit("eval", "bicubic", folder, "--scale", 2, "--pictures", sheets)
+    assert code == 0 and sorted(file.name for file in sheets.iterdir()) == [f"{name}_bicubic.png" for name in "abc"]
+    page = np.asarray(Image.open(sheets / "a_bicubic.png"))
+    original = np.asarray(Image.open(folder / "a.png"))
+    assert (page[:40, :40] == original).all() and page.shape[2] == 3
+
+
+def test_inputs_of_their_own_are_found_by_name(restorekit: Run, folder: Path, tmp_path: Path) -> None:
+    inputs = tmp_path / "rain"
+    inputs.mkdir()
+    for path in folder.iterdir():
+        Image.open(path).convert("RGB").save(inputs / f"{path.stem}.png")
+    code, out, _ = restorekit("eval", "input", folder, "--inputs", inputs)
+    assert code == 0 and out.splitlines()[-1].split() == ["mean", "equal", "1.0000", "equal", "1.0000"]
+    for path in sorted(inputs.iterdir()):
+        path.rename(inputs / f"{path.stem}-rain.png")
+    code, out, err = restorekit("eval", "input", folder, "--inputs", inputs)
+    assert (code, out) == (2, "") and err.count("\n") == 1 and "a-rain.png: has no target in" in err
+    code, out, _ = restorekit("eval", "input", folder, "--inputs", inputs, "--pattern", "{stem}-rain", "--json")
+    assert code == 0 and json.loads(out)["command"].endswith(f"--pattern '{{stem}}-rain' --inputs {inputs}")
+
+
+def test_a_pipeline_gives_the_numbers_of_its_model(restorekit: Run, folder: Path, with_tiny_models: Path) -> None:
+    (folder / "b.bmp").unlink()  # pipelines keep gray pictures gray, models may colour them
+    model = json.loads(restorekit("eval", "tiny.x2", folder, "--json", "--device", "cpu")[1])
+    arguments = ("upscale-x2", folder, "--set", "restore.model=tiny.x2", "--device", "cpu")
+    code, out, err = restorekit("eval", *arguments, "--json")
+    assert code == 0 and "upscale-x2 x2: 2 references" in err and "upscale-x2: restore: " in err
+    assert json.loads(out)["mean"] == pytest.approx(model["mean"], abs=0.01)
+    file = with_tiny_models / "mine.yaml"
+    file.write_text(
+        "restorekit: 1\nname: mine\ninput: {state: display-srgb}\nstages:\n  - restore: {model: tiny.x2, amount: 0}\n"
+        "output: {format: png}\n"
+    )
+    found, bicubic = (
+        json.loads(restorekit("eval", *arguments, "--json")[1])["mean"]
+        for arguments in ((file, folder), ("bicubic", folder, "--scale", 2))
+    )
+    assert found == pytest.approx(bicubic, abs=0.02), "without the model it is cubic convolution"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("input", "set3"), "input: does not tell what it is for; add --inputs FOLDER, or --sigma"),
+        (("input", "set3", "--scale", "2", "--sigma", "25"), "name bicubic"),
+        (("input", "set3", "--sigma", "25", "--quality", "10"), "--sigma and --quality: inputs are made in one way"),
+        (("input", "set3", "--degradation", "fog"), "unknown degradation 'fog'"),
+        (("input", "set3", "--sigma", "25", "--pattern", "{stem}x2"), "--pattern {stem}x2: "),
+        (("input", "set3", "--sigma", "25", "--set", "a.b=1"), "input is no pipeline"),
+        (("bicubic", "set3", "--scale", "2", "--sigma", "25"), "bicubic: enlarges 2 times, but the input (sigma 25)"),
+        (("raw-to-srgb", "set3", "--sigma", "25"), "starts from bayer-sensor"),
+        (("input", "set3", "--sigma", "25", "--markdown", "none/a.md"), "there is no folder none"),
+        (("input", "set3", "--sigma", "25", "--pictures", "none/sheets"), "there is no folder none"),
+        (("input", "set3", "--inputs", "none"), "none: is no folder"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(
+    restorekit: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    code, out, err = restorekit("eval", *arguments)
+    assert (code, out) == (2, "") and err.count("\n") == 1 and says in err

@@ -145,7 +145,14 @@ def test_a_broken_card_is_named_and_the_others_listed(run: Run, tmp_path: Path) 
 def test_all_of_a_card_is_shown(run: Run, tmp_path: Path) -> None:
     score = {"set": "Set5", "psnr": 32.1, "ssim": 0.89, "source": "README", "command": "restorekit eval"}
     paper = {"title": "On Small Networks", "authors": "A. Author", "year": 2024, "url": "https://example.org/paper"}
-    more = {"published": [score], "paper": paper, "notes": ["Nothing else."], "precisions": ["fp32", "bf16"]}
+    noisy = {"set": "Kodak24", "setting": "sigma 25", "psnr": 32.2}
+    more = {
+        "published": [score],
+        "measured": [noisy],
+        "paper": paper,
+        "notes": ["Nothing else."],
+        "precisions": ["fp32", "bf16"],
+    }
     write_card(tmp_path, "full.x2", CFSR, 2, weights=told("f.pth", page="https://example.org/f"), **more)
     shown = run("show", "full.x2").out.splitlines()
     assert shown[0] == "full.x2: A small one, x2"
@@ -158,6 +165,7 @@ def test_all_of_a_card_is_shown(run: Run, tmp_path: Path) -> None:
         "precisions: fp32, bf16",
         "published:",
         "  Set5: PSNR 32.10, SSIM 0.8900 (README; restorekit eval)",
+        "  Kodak24, sigma 25: PSNR 32.20",
         "note: Nothing else.",
         "  embed_dim: 8",
     } <= set(shown)

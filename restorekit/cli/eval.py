@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import os
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from restorekit.cli.run import Arithmetic, print_json, tile_of
-from restorekit.errors import RestorekitError
+from restorekit.cli.run import Arithmetic, assigned, print_json, tile_of
+from restorekit.errors import OutputError, RestorekitError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    import torch
-    from torch import Tensor
-
-    from restorekit.evaluate import Model, Score
+    from restorekit.evaluate import Score
     from restorekit.metrics.lpips import Distance
-    from restorekit.zoo.model import Model as LoadedModel
+    from restorekit.protocols import Protocol
+    from restorekit.restorers import Restorer
 
-BICUBIC = "bicubic"
-
-COLUMNS = (("psnr_y_db", "PSNR-Y dB", 2), ("ssim_y", "SSIM-Y", 4), ("psnr_rgb_db", "PSNR-RGB dB", 2))
-"""Measures in the table, with their headings and decimals."""
+ALIKE = "{stem}"
+"""The pattern of inputs that are called like their references."""
 
 
 class LpipsNetwork(StrEnum):
@@ -39,10 +33,36 @@ class LpipsNetwork(StrEnum):
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model, a file of weights, or 'bicubic', the baseline.")],
-    folder: Annotated[Path, typer.Argument(help="Reference pictures; they are reduced, restored and compared.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model, a file of weights, a pipeline, or a baseline: 'input', or 'bicubic' of super-resolution."
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(help="Reference pictures; what is restored is compared with them.")],
+    sigma: Annotated[
+        float | None, typer.Option(min=0.0, max=255.0, metavar="S", help="Inputs with white noise, S of 255.")
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=100, metavar="Q", help="Inputs compressed as JPEG of quality Q.")
+    ] = None,
+    degradation: Annotated[
+        str | None,
+        typer.Option(metavar="YAML", help="Inputs made by it: NAME or 'NAME: {PARAMETER: VALUE}', or a list of them."),
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Inputs of their own, called like the references.")
+    ] = None,
+    pattern: Annotated[
+        str, typer.Option(metavar="NAME", help="How --inputs are called where not alike, for instance {stem}x2.")
+    ] = ALIKE,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of what is drawn at random for the inputs.")] = 0,
     scale: Annotated[
-        int | None, typer.Option(min=2, max=16, metavar="N", help="Factor of enlargement; a model knows its own.")
+        int | None, typer.Option(min=1, max=16, metavar="N", help="Factor of enlargement; a model knows its own.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter of a pipeline; may be repeated."),
     ] = None,
     lpips: Annotated[
         LpipsNetwork | None,
@@ -55,25 +75,56 @@ def evaluate(
     tile: Annotated[
         str, typer.Option(metavar="auto|off|N", help="A model in tiles of N px; off: the whole image at once.")
     ] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a table with the command, the mean and every picture.")
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write a contact sheet of each picture: reference, input, result."),
+    ] = None,
 ) -> None:
-    """Measure a super-resolution model as publications do.
+    """Measure a model or a pipeline as publications of its task do.
 
-    References are reduced bicubically, restored, and compared: PSNR and SSIM of luma, PSNR of RGB, a border of N px
-    left out; for each picture and in the mean.
+    Inputs are made of the references: reduced bicubically for super-resolution, with noise of 25 for denoising, JPEG of
+    quality 10 for compression; or what an option says, or a folder of inputs. Results are compared: PSNR and SSIM for
+    each picture and in the mean.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: idle threads sleep instead of spinning
+    from restorekit.cli.scores import Evaluation, Table, as_json, as_markdown
+    from restorekit.contact_sheet import Sheets
     from restorekit.evaluate import evaluate as scores_of
-    from restorekit.evaluate import means, references
+    from restorekit.evaluate import means
 
-    paths = references(folder)
+    ways = {"--sigma": sigma, "--quality": quality, "--degradation": degradation, "--inputs": inputs}
+    asked = {option: value for option, value in ways.items() if value is not None}
+    if len(asked) > 1:
+        raise RestorekitError(f"{' and '.join(asked)}: inputs are made in one way; name one of them")
+    if pattern != ALIKE and inputs is None:
+        raise RestorekitError(f"--pattern {pattern}: tells how the pictures of --inputs FOLDER are called; add that")
+    for file in (markdown, pictures):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise OutputError(f"{file}: there is no folder {file.parent}; create it first")
+    paths, of_their_own = _pictures(folder, inputs, pattern)
     distance = _distance(lpips)
-    restorer = _model(model, scale, device, precision, tile)
-    table = None if as_json else Table(max(len(path.name) for path in paths), lpips)
-    typer.echo(f"{model} x{restorer.scale}: {len(paths)} references of {folder}", err=True)
+    restorer = _restorer(model, scale, assignments or [], device, precision, tile)
+    protocol = _protocol(restorer, asked, of_their_own, seed)
+    protocol.check(model, restorer.scale)
+    own = _options(pattern, scale, assignments or [], precision, tile)
+    what = Evaluation(model, folder, protocol, lpips, own)
+    sheets = None
+    if pictures is not None:
+        pictures.mkdir(exist_ok=True)
+        sheets = Sheets(pictures, model, protocol)
+    table = None if json else Table(max(len(path.name) for path in paths), what.columns)
+    typer.echo(f"{model} {protocol.setting}: {len(paths)} references of {folder}", err=True)
     scores: list[Score] = []
-    for score in scores_of(restorer, paths, distance):
+    told = 0
+    for score in scores_of(restorer, paths, distance, protocol, sheets):
         scores.append(score)
+        for text in restorer.told[told:]:
+            typer.echo(f"{model}: {text}", err=True)
+        told = len(restorer.told)
         for note in score.notes:
             typer.echo(f"note: {note}", err=True)
         if score.error is not None:
@@ -84,79 +135,70 @@ def evaluate(
     if table and mean:
         table.row("mean", mean)
     if not table:
-        print_json(_as_json(model, restorer.scale, lpips, scores, mean))
+        print_json(as_json(what, scores, mean, restorer.arithmetic))
+    if markdown is not None:
+        markdown.write_text(as_markdown(what, scores, mean, restorer.arithmetic), encoding="utf-8")
     if failed:
         typer.echo(f"{failed} of {len(scores)} failed; the mean is that of the rest", err=True)
     raise typer.Exit(1 if failed else 0)
 
 
-class Table:
-    """Rows on stdout as they are found, the headings before the first."""
+def _pictures(folder: Path, inputs: Path | None, pattern: str) -> tuple[list[Path], list[Path]]:
+    """The references, and the inputs where these lie in a folder of their own."""
+    if inputs is None:
+        from restorekit.evaluate import references
 
-    def __init__(self, name_width: int, lpips: LpipsNetwork | None) -> None:
-        self._name_width = max(name_width, len("image"))
-        self._columns = [*COLUMNS, ("lpips", f"LPIPS-{lpips}", 4)] if lpips else COLUMNS
-        self._empty = True
+        return references(folder), []
+    from restorekit.data.folders import paired
 
-    def row(self, name: str, measures: Mapping[str, float]) -> None:
-        if self._empty:
-            self._line("image", [heading for _, heading, _ in self._columns])
-            self._empty = False
-        self._line(name, [_said(measures[measure], decimals) for measure, _, decimals in self._columns])
-
-    def _line(self, name: str, cells: list[str]) -> None:
-        padded = (cell.rjust(len(heading)) for cell, (_, heading, _) in zip(cells, self._columns, strict=True))
-        typer.echo("  ".join((name.ljust(self._name_width), *padded)))
+    pairs = paired(inputs, folder, pattern)
+    return [pair.target for pair in pairs], [pair.input for pair in pairs]
 
 
-def _said(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}" if math.isfinite(value) else "equal"
-
-
-@dataclass(frozen=True)
-class Restorer:
-    """A model with how it is run; what the run tells goes to stderr, each text once."""
-
-    model: LoadedModel
-    device: torch.device
-    precision: Arithmetic
-    tile: int | Literal["auto", "off"]
-    told: set[str] = field(default_factory=set)
-
-    @property
-    def scale(self) -> int:
-        return self.model.scale
-
-    def __call__(self, x: Tensor) -> Tensor:
-        from restorekit.execution import Execution
-
-        execution = Execution(self.device, self.precision.value, self.tile)
-        result = self.model(x, execution)
-        for text in (f"{self.model.name}: {execution.mode}, {execution.used}, {execution.device}", *execution.notes):
-            if text not in self.told:
-                self.told.add(text)
-                typer.echo(text, err=True)
-        return result
-
-
-def _model(name: str, scale: int | None, device: str, precision: Arithmetic, tile: str) -> Model:
-    """The model of a name, or the baseline."""
-    if name == BICUBIC:
-        from restorekit.metrics.super_resolution import Bicubic
-
-        if scale is None:
-            raise RestorekitError("bicubic needs a scale: --scale 2, 3 or 4")
-        return Bicubic(scale)
+def _restorer(
+    name: str, scale: int | None, assignments: list[str], device: str, precision: Arithmetic, tile: str
+) -> Restorer:
+    """What a name stands for: a baseline, a pipeline or a model."""
     from restorekit import device as devices
-    from restorekit.zoo.model import load_model
+    from restorekit import restorers, schema
+    from restorekit.execution import Execution
 
-    model = load_model(name)
-    if scale not in (None, model.scale):
-        raise RestorekitError(f"--scale {scale}: {name} enlarges {model.scale} times; leave out --scale")
-    if model.scale == 1:
-        raise RestorekitError(f"{name}: does not enlarge; eval measures super-resolution")
+    if assignments and not restorers.is_pipeline(name):
+        raise RestorekitError(f"--set {assignments[0]}: {name} is no pipeline; leave out --set")
+    if name in (restorers.INPUT, restorers.BICUBIC):
+        return restorers.baseline(name, scale)
+    settings = Execution(devices.choose(device), precision.value, tile_of(tile))
     devices.keep_freed_memory()
-    return Restorer(model, devices.choose(device), precision, tile_of(tile))
+    if not restorers.is_pipeline(name):
+        return restorers.of_model(name, scale, settings)
+    pipeline = schema.load(name)
+    for text in assignments:
+        pipeline = assigned(pipeline, text)
+    return restorers.of_pipeline(name, pipeline, scale, settings)
+
+
+def _protocol(restorer: Restorer, asked: Mapping[str, Any], inputs: list[Path], seed: int) -> Protocol:
+    """The protocol that an option asks for, or that of the task of the model."""
+    from restorekit import protocols
+
+    makers: Mapping[str, Callable[[Any], Protocol]] = {
+        "--sigma": lambda sigma: protocols.denoising(sigma, seed),
+        "--quality": lambda quality: protocols.jpeg(quality),
+        "--degradation": lambda text: protocols.synthetic(text, seed, restorer.task),
+        "--inputs": lambda folder: protocols.paired(folder, inputs, restorer.scale, restorer.task),
+    }
+    for option, value in asked.items():
+        return makers[option](value)
+    return protocols.standard(restorer.name, restorer.task, restorer.scale, seed)
+
+
+def _options(
+    pattern: str, scale: int | None, assignments: list[str], precision: Arithmetic, tile: str
+) -> tuple[str, ...]:
+    """What decides the numbers beside the protocol, as it is written on the command line."""
+    usual = (("--pattern", pattern, ALIKE), ("--scale", scale, None), ("--precision", precision.value, "auto"))
+    given = [*usual, ("--tile", tile, "auto"), *(("--set", text, None) for text in assignments)]
+    return tuple(part for option, value, default in given if value != default for part in (option, str(value)))
 
 
 def _distance(network: LpipsNetwork | None) -> Distance | None:
@@ -168,31 +210,3 @@ def _distance(network: LpipsNetwork | None) -> Distance | None:
     if network is LpipsNetwork.SQUEEZE:
         return load()
     return from_package("alex" if network is LpipsNetwork.ALEX else "vgg")
-
-
-def _as_json(
-    model: str, scale: int, lpips: LpipsNetwork | None, scores: list[Score], mean: Mapping[str, float]
-) -> dict[str, Any]:
-    return {
-        "model": model,
-        "scale": scale,
-        "lpips_network": lpips,
-        "mean": _finite(mean),
-        "images": [
-            {
-                "image": str(score.path),
-                "width": score.width,
-                "height": score.height,
-                **_finite(score.measures),
-                "notes": score.notes,
-            }
-            for score in scores
-            if score.error is None
-        ],
-        "failed": [{"image": str(score.path), "error": score.error} for score in scores if score.error is not None],
-    }
-
-
-def _finite(measures: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no infinity; a PSNR of equal pictures is null."""
-    return {name: value if math.isfinite(value) else None for name, value in measures.items()}

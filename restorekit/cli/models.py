@@ -288,4 +288,5 @@ def _scores(title: str, scores: tuple[Score, ...]) -> Iterator[str]:
             if value is not None
         ]
         origin = "; ".join(filter(None, (score.source, score.command)))
-        yield f"  {score.set}: {', '.join(numbers)}" + (f" ({origin})" if origin else "")
+        what = ", ".join(filter(None, (score.set, score.setting)))
+        yield f"  {what}: {', '.join(numbers)}" + (f" ({origin})" if origin else "")

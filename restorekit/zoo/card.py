@@ -46,9 +46,14 @@ class Paper(_Part):
 
 
 class Score(_Part):
-    """A number on a test set. ``source`` says who published it and where, ``command`` how to measure it again."""
+    """Numbers on a test set. ``setting`` tells how its pictures were degraded where tasks leave a choice: ``sigma 25``.
+
+    PSNR and SSIM are those that publications of the task compare: of luma for super-resolution and deraining, else of
+    RGB or gray. ``source`` says who published them and where, ``command`` how to measure them again.
+    """
 
     set: str
+    setting: str = ""
     psnr: float | None = None
     ssim: float | None = None
     lpips: float | None = None

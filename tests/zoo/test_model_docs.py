@@ -1,13 +1,13 @@
-"""``docs/models.md`` shows every model card as it is.
+"""``docs/models.md`` shows every model card as it is, and ``docs/evaluation.md`` what was measured with them.
 
-The table is compared with the cards. After a change of cards, ``RESTOREKIT_UPDATE_DOCS=1 pytest
-tests/zoo/test_model_docs.py`` writes it anew, and the change is read before it is committed.
+The tables are compared with the cards. After a change of cards, ``RESTOREKIT_UPDATE_DOCS=1 pytest
+tests/zoo/test_model_docs.py`` writes them anew, and the change is read before it is committed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ import pytest
 from restorekit import bundled
 from restorekit.zoo.card import ModelCard, read_card
 
-BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
 HEAD = ("id", "what", "scale", "licence of the weights", "weights", "Set5", "Urban100")
 
 
@@ -48,16 +47,36 @@ def _published(card: ModelCard, test_set: str) -> str:
     return f"{found[0]:.2f}" if found else ""
 
 
-def test_the_table_shows_the_cards(checkout: Path) -> None:
-    page = checkout / "docs" / "models.md"
-    if not page.is_file():
+def measured_table(cards: Iterable[ModelCard]) -> str:
+    """A row for every number that was measured with restorekit."""
+    rows = [("id", "set", "input", "PSNR, dB", "SSIM", "LPIPS"), ("---", "---", "---", "---:", "---:", "---:")]
+    for card in cards:
+        for score in card.measured:
+            given = score.setting or f"1/{card.scale}"
+            numbers = [(score.psnr, 2), (score.ssim, 4), (score.lpips, 4)]
+            cells = ["" if value is None else f"{value:.{decimals}f}" for value, decimals in numbers]
+            rows.append((f"`{card.id}`", score.set, given, cells[0], cells[1], cells[2]))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("page", "name", "table"),
+    [("models.md", "models", markdown_table), ("evaluation.md", "measured", measured_table)],
+    ids=["models", "measured"],
+)
+def test_the_table_shows_the_cards(
+    checkout: Path, page: str, name: str, table: Callable[[Iterable[ModelCard]], str]
+) -> None:
+    file = checkout / "docs" / page
+    if not file.is_file():
         pytest.skip("this test reads the source tree")
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    shown, _, after = rest.partition(END)
-    assert after, f"{page} marks the table with {BEGIN} and {END}"
-    cards = [read_card(path) for path in sorted(bundled.folder("models").glob("*.yaml"))]
-    expected = f"\n{markdown_table(cards)}"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = file.read_text(encoding="utf-8").partition(begin)
+    shown, _, after = rest.partition(end)
+    assert after, f"{file} marks the table with {begin} and {end}"
+    cards = [read_card(path) for path in bundled.cards(bundled.folder("models")).values()]
+    expected = f"\n{table(cards)}"
     if os.environ.get("RESTOREKIT_UPDATE_DOCS"):
-        page.write_text(f"{before}{BEGIN}{expected}{END}{after}", encoding="utf-8")
+        file.write_text(f"{before}{begin}{expected}{end}{after}", encoding="utf-8")
         return
     assert shown == expected, "the cards were changed; RESTOREKIT_UPDATE_DOCS=1 pytest writes the table anew"
