@@ -1,0 +1,47 @@
+"""Pictures before and after at 100 %, side by side, a row for each pair.
+
+python benchmarks/before_after.py OUT.jpg BEFORE AFTER X,Y [BEFORE AFTER X,Y ...] [--side 320]
+
+X,Y is the top left of the part that is shown, in px of AFTER. A smaller BEFORE is enlarged by cubic convolution.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import restorekit as rk
+from restorekit.contact_sheet import beside
+from restorekit.data.folders import read_rgb8
+from restorekit.metrics.super_resolution import eight_bit
+from restorekit.planes import to_float
+from restorekit.stages.resampling import bicubic, resampled
+
+
+def row(before: Path, after: Path, left: int, top: int, side: int) -> Tensor:
+    """uint8 [3,h,w]: a part of both pictures."""
+    first, second = read_rgb8(before), read_rgb8(after)
+    if first.shape != second.shape:
+        first = eight_bit(resampled(to_float(first), *second.shape[1:], bicubic))
+    labels = [f"{before.name}, {first.shape[2]}x{first.shape[1]}", after.name]
+    return beside([each[:, top : top + side, left : left + side] for each in (first, second)], labels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("pairs", nargs="+", metavar="BEFORE AFTER X,Y")
+    parser.add_argument("--side", type=int, default=320)
+    arguments = parser.parse_args()
+    if len(arguments.pairs) % 3:
+        parser.error("give BEFORE AFTER X,Y for each row")
+    triples = zip(*(iter(arguments.pairs),) * 3, strict=True)
+    rows = [row(Path(a), Path(b), *(int(x) for x in place.split(",")), arguments.side) for a, b, place in triples]
+    rk.write(rk.Frame(torch.cat(rows, 1)), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
