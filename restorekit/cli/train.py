@@ -66,7 +66,7 @@ def train(
     from restorekit import device as devices_
 
     where = devices_.choose(device)
-    done = fit(
+    fit(
         chosen,
         Folders(data, inputs),
         out / "weights.safetensors",
@@ -74,9 +74,6 @@ def train(
         validation=Folders(validation, validation_inputs) if validation else None,
         tell=lambda text: typer.echo(text, err=True),
     )
-    left = chosen.steps - done.steps
-    rest = f", {left} are left; run again to go on" if left else ""
-    typer.echo(f"{done.weights}: {done.steps} steps{rest}", err=True)
 
 
 def seconds(text: str) -> float:

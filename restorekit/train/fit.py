@@ -119,6 +119,9 @@ def train(
     )
     before = out / CHECKPOINT
     trainer.fit(module, ckpt_path=before if before.is_file() else None, weights_only=True)
+    if trainer.is_global_zero:
+        left = recipe.steps - trainer.global_step
+        tell(f"{weights}: {trainer.global_step} steps{f', {left} are left; run again to go on' if left else ''}")
     return Trained(weights, trainer.global_step, keeper.psnr)
 
 
