@@ -13,6 +13,16 @@ class RestorekitError(Exception):
     """
 
 
+def first_mistake(error: Exception) -> str:
+    """The first thing that pydantic finds wrong, as ``place: what``; the text of other errors."""
+    found = getattr(error, "errors", None)
+    if not callable(found):
+        return " ".join(str(error).split())
+    first = found()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
 class InputError(RestorekitError):
     """A file, folder or array that cannot be used as it is."""
 

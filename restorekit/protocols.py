@@ -24,8 +24,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from restorekit.data import create
-from restorekit.data.degradation import Chain, Degradation, seeded
+from restorekit.data.degradation import Chain, seeded
+from restorekit.data.steps import Step, chain
 from restorekit.errors import InputError, RestorekitError
 from restorekit.frame import Frame
 from restorekit.io.read import read
@@ -122,14 +122,14 @@ def synthetic(text: str, seed: int = 0, task: str | None = None) -> Protocol:
 
     Raises InputError where the text is none.
     """
-    chain = Chain(degradations(text))
+    steps = degradations(text)
 
     def given(reference: Reference) -> Tensor:
-        return chain(to_float(reference.rgb), seeded(seed, reference.number))
+        return steps(to_float(reference.rgb), seeded(seed, reference.number))
 
-    border = chain.scale if chain.scale > 1 else 0
+    border = steps.scale if steps.scale > 1 else 0
     options = f"--degradation {shlex.quote(text)}{_seed(seed)}"
-    return Protocol(text, options, measures_of(task, chain.scale), given, chain.scale, border)
+    return Protocol(text, options, measures_of(task, steps.scale), given, steps.scale, border)
 
 
 def paired(folder: Path, inputs: Sequence[Path], scale: int = 1, task: str | None = None) -> Protocol:
@@ -174,30 +174,21 @@ def measures_of(task: str | None, scale: int) -> tuple[str, ...]:
     return Y_FIRST if task in Y_TASKS or (task is None and scale > 1) else RGB_FIRST
 
 
-def degradations(text: str) -> list[Degradation]:
+def degradations(text: str) -> Chain:
     """Degradations written as YAML: a name, ``name: {parameter: value}``, or a list of such.
 
     Raises InputError where the text is none.
     """
     try:
         content: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
-        raise InputError(f"--degradation {text}: is no YAML; write NAME, or 'NAME: {{PARAMETER: VALUE}}'") from None
-    made = []
-    for item in content if isinstance(content, list) else [content]:
-        entry = {item: None} if isinstance(item, str) else item
-        if not isinstance(entry, dict) or len(entry) != 1:
-            raise InputError(f"--degradation {text}: write NAME, or 'NAME: {{PARAMETER: VALUE}}', or a list of these")
-        ((name, parameters),) = entry.items()
-        try:
-            made.append(create(str(name), **(parameters or {})))
-        except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"--degradation {text}: {where or name}: {first['msg']}") from None
-        except (RestorekitError, TypeError) as error:
-            raise InputError(f"--degradation {text}: {error}") from None
-    return made
+        items = content if isinstance(content, list) else [content]
+        if not items:
+            raise InputError(f"--degradation {text}: is empty; write NAME, or 'NAME: {{PARAMETER: VALUE}}'")
+        return chain([Step.model_validate(item) for item in items])
+    except (yaml.YAMLError, RecursionError, pydantic.ValidationError):
+        raise InputError(f"--degradation {text}: write NAME, or 'NAME: {{PARAMETER: VALUE}}', or a list") from None
+    except RestorekitError as error:
+        raise InputError(f"--degradation {text}: {error}") from None
 
 
 def picture_of(frame: Frame) -> tuple[Tensor, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restorekit import bundled
 from restorekit.errors import RestorekitError
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def train(
     workers: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Processes that make samples; by default some with a GPU.")
     ] = None,
-    every: Annotated[int, typer.Option(min=1, metavar="N", help="Steps between checkpoints and lines.")] = 500,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Steps between checkpoints and lines of progress.")
+    ] = 500,
 ) -> None:
     """Train a network from a recipe, or train a model further on your own pictures.
 
@@ -57,7 +60,7 @@ def train(
     if validation_inputs is not None and validation is None:
         raise RestorekitError("--validation-inputs goes with --validation FOLDER, the good pictures")
     try:
-        from restorekit.train.fit import Folders, Sitting
+        from restorekit.train.fit import Folders, Resources
         from restorekit.train.fit import train as fit
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("lightning", "tensorboard"):
@@ -66,14 +69,15 @@ def train(
     from restorekit import device as devices_
 
     where = devices_.choose(device)
-    fit(
+    done = fit(
         chosen,
         Folders(data, inputs),
         out / "weights.safetensors",
-        sitting=Sitting(budget, where, devices, _workers(workers, where.type), every),
+        resources=Resources(budget, where, devices, _workers(workers, where.type, devices), checkpoint_every),
         validation=Folders(validation, validation_inputs) if validation else None,
         tell=lambda text: typer.echo(text, err=True),
     )
+    raise typer.Exit(1 if done.interrupted else 0)
 
 
 def seconds(text: str) -> float:
@@ -93,12 +97,17 @@ def _recipe(text: str, paired: bool) -> Recipe:
 
     if text in files():
         return fine_tuning(text, paired)
+    shipped = bundled.folder("models") / f"{text}.yaml"
+    if text.endswith(".recipe") and shipped.is_file():
+        return read_recipe(shipped)
     if not text.endswith((".yaml", ".yml")) and not Path(text).is_file():
         raise RestorekitError(f"{text}: is neither a recipe file nor a model; restorekit models list names the models")
     return read_recipe(Path(text))
 
 
-def _workers(wanted: int | None, device: str) -> int:
+def _workers(wanted: int | None, device: str, devices: int) -> int:
+    """Processes that make samples, of each device: on CPUs none, since the network needs all cores itself."""
     if wanted is not None:
         return wanted
-    return 0 if device == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if device == "cpu" else max(1, min(8, cores // devices - 1))

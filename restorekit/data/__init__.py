@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from restorekit.errors import RestorekitError
+from restorekit.errors import RestorekitError, first_mistake
 from restorekit.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -40,12 +40,17 @@ DEGRADATIONS: Mapping[str, DegradationEntry] = {
 def create(name: str, **parameters: Any) -> Degradation:
     """A degradation by its name.
 
-    Raises RestorekitError for an unknown name, and pydantic.ValidationError for parameters that it does not take.
+    Raises RestorekitError for an unknown name, and for parameters that it does not take.
     """
+    from pydantic import ValidationError
+
     entry = DEGRADATIONS.get(name)
     if entry is None:
         hint = did_you_mean(name, DEGRADATIONS) or f"; there are {', '.join(DEGRADATIONS)}"
         raise RestorekitError(f"unknown degradation '{name}'{hint}")
     module, _, attribute = entry.target.partition(":")
-    made: Degradation = getattr(importlib.import_module(module), attribute)(**parameters)
-    return made
+    kind: type[Degradation] = getattr(importlib.import_module(module), attribute)
+    try:
+        return kind(**parameters)
+    except (ValidationError, TypeError) as error:
+        raise RestorekitError(f"degradation {name}: {first_mistake(error)}") from None

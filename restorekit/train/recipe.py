@@ -7,38 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
 
 from restorekit import bundled
-from restorekit.errors import RestorekitError
-from restorekit.zoo.card import ModelCard
+from restorekit.data.steps import Step
+from restorekit.errors import RestorekitError, first_mistake
+from restorekit.zoo.card import ModelCard, Task
 from restorekit.zoo.cards import card, files
 
 SUFFIX = ".recipe.yaml"
 
+Decay = Annotated[float, pydantic.Field(ge=0, lt=1)]
+"""What is left of an average after a step."""
+
 
 class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-
-class Step(_Part):
-    """A degradation and its parameters; in YAML ``- name: {parameter: value}``."""
-
-    name: str
-    parameters: Mapping[str, Any] = {}
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _of_yaml(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, Mapping) and len(value) == 1 and "name" not in value:
-            ((name, parameters),) = value.items()
-            return {"name": name, "parameters": parameters or {}}
-        return value
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Recipe(_Part):
@@ -48,17 +35,18 @@ class Recipe(_Part):
     rate rises over ``warmup`` steps to ``learning_rate`` and falls along half a cosine to ``final`` of it at the last
     of ``steps``. ``ema`` is the decay a step of the averaged weights, which are the result. ``loss`` weighs losses by
     name (:mod:`restorekit.train.losses`). ``start`` is a model, or a file, whose weights are taken where name and shape
-    agree. ``pixels`` is what the network takes. Without a ``degradation`` the inputs come from a folder of their own.
-    ``precision`` is that of the layers in between; weights, optimizer and loss are float32.
+    agree. ``task`` and ``pixels`` are those of model cards. Without a ``degradation`` the inputs come from a folder of
+    their own. ``precision`` is that of the layers in between; weights, optimizer and loss are float32.
     """
 
     summary: str
     architecture: str
     config: Mapping[str, Any] = {}
+    task: Task | None = None
     pixels: Literal["rgb", "y", "y-full", "ycbcr"] = "rgb"
     data: str
     degradation: tuple[Step, ...] = ()
-    scale: int = pydantic.Field(default=1, ge=1, le=16)
+    scale: int = pydantic.Field(default=1, ge=1, le=16, description="Of pairs; a degradation has its own")
     start: str | None = None
     patch: int = pydantic.Field(ge=8, le=1024)
     batch: int = pydantic.Field(ge=1)
@@ -67,14 +55,22 @@ class Recipe(_Part):
     learning_rate: float = pydantic.Field(gt=0)
     final: float = pydantic.Field(default=0.0, ge=0, le=1)
     warmup: int = pydantic.Field(default=0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: float = pydantic.Field(default=0.0, ge=0)
     clip: float | None = pydantic.Field(default=None, gt=0, description="Largest norm of the gradient")
-    ema: float = pydantic.Field(default=0.999, ge=0, lt=1)
+    ema: Decay = 0.999
     flips: bool = True
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     seed: int = pydantic.Field(default=0, ge=0)
     notes: tuple[str, ...] = ()
+
+    @property
+    def trained_on(self) -> Literal["bicubic", "synthetic", "real"]:
+        """What kind of pictures, as model cards say it."""
+        kinds = {step.name for step in self.degradation}
+        if not kinds or "real_world" in kinds:
+            return "real"
+        return "bicubic" if kinds == {"bicubic"} else "synthetic"
 
     def written(self) -> str:
         """The recipe as YAML; what is as by default is left out."""
@@ -99,9 +95,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         return Recipe(**content)
     except (TypeError, pydantic.ValidationError) as error:
-        first = error.errors()[0] if isinstance(error, pydantic.ValidationError) else {"loc": (), "msg": str(error)}
-        where = ".".join(str(part) for part in first["loc"])
-        raise RestorekitError(f"{path}: {where or 'recipe'}: {first['msg']}; mend the recipe") from None
+        raise RestorekitError(f"{path}: {first_mistake(error)}; mend the recipe") from None
 
 
 def recipe_of(model: ModelCard) -> Recipe | None:
@@ -113,7 +107,6 @@ def recipe_of(model: ModelCard) -> Recipe | None:
 
 
 DEGRADED_BY: Mapping[str, Step] = {
-    "super-resolution": Step(name="bicubic"),
     "denoising": Step(name="gaussian_noise", parameters={"sigma": (0, 50), "clipped": 0.5}),
     "jpeg": Step(name="jpeg", parameters={"quality": (10, 95)}),
 }
@@ -138,24 +131,26 @@ def fine_tuning(id: str, paired: bool) -> Recipe:
                 "warmup": 20,
                 "steps": max(500, base.steps // 10),
                 "degradation": () if paired else base.degradation,
-                "scale": model.scale,
+                "scale": model.scale if paired else 1,
             }
         )
-    if not paired and model.task not in DEGRADED_BY:
+    step = DEGRADED_BY.get(model.task)
+    if model.task == "super-resolution":
+        kind = "bicubic" if model.trained_on == "bicubic" else "real_world"
+        step = Step(name=kind, parameters={"scale": model.scale})
+    if not paired and step is None:
         raise RestorekitError(
             f"{id}: {model.task} cannot be made from good pictures alone; give the poor ones too: --inputs FOLDER"
         )
-    step = DEGRADED_BY.get(model.task)
-    if model.scale > 1:
-        step = Step(name="bicubic", parameters={"scale": model.scale})
     return Recipe(
         summary=summary,
         architecture=model.architecture,
         config=model.config,
+        task=model.task,
         pixels=model.pixels,
         data="own pictures",
         degradation=() if paired or step is None else (step,),
-        scale=model.scale,
+        scale=model.scale if paired else 1,
         start=id,
         warmup=20,
         patch=64 if model.scale > 1 else 128,

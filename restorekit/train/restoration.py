@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+import signal
 from typing import Any
 
 import lightning as L
@@ -13,10 +13,13 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from restorekit.architectures._network import Network
+from restorekit.data.degradation import seeded
 from restorekit.train.losses import combined
 from restorekit.train.recipe import Recipe
 from restorekit.train.samples import Batches, Samples, collated
 from restorekit.zoo.model import channels_last
+
+Several = list[Tensor] | tuple[Tensor, ...]
 
 
 class Restoration(L.LightningModule):
@@ -24,11 +27,11 @@ class Restoration(L.LightningModule):
 
     def __init__(self, network: Network, recipe: Recipe, samples: Samples, workers: int = 0) -> None:
         super().__init__()
+        self.recipe, self.samples, self.workers = recipe, samples, workers
         self.network = channels_last(network.train())
-        self.average = AveragedModel(self.network, multi_avg_fn=partial(_averaged, recipe.ema))
+        self.average = AveragedModel(self.network, multi_avg_fn=self._move)
         self.average.requires_grad_(False)
         self.loss = combined(recipe.loss)
-        self.recipe, self.samples, self.workers = recipe, samples, workers
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         batches = Batches(self.recipe.batch, self.global_step, self.global_rank, self.trainer.world_size)
@@ -37,8 +40,14 @@ class Restoration(L.LightningModule):
             batch_sampler=batches,
             num_workers=self.workers,
             collate_fn=collated,
+            worker_init_fn=_deaf,
             pin_memory=self.device.type != "cpu",
         )
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        # Networks with dropout draw from the generator of the whole process.
+        seed = seeded(self.recipe.seed, self.global_step, self.global_rank).initial_seed()
+        torch.manual_seed(seed)
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         degraded, target = batch
@@ -68,6 +77,12 @@ class Restoration(L.LightningModule):
         done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
         return recipe.final + (1 - recipe.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
+    def _move(self, averages: Several, weights: Several, _: Any) -> None:
+        """Averages towards weights; further in the beginning, so that the first, random ones are soon forgotten."""
+        share = 1 - min(self.recipe.ema, (1 + self.global_step) / (10 + self.global_step))
+        for average, current in zip(averages, weights, strict=True):
+            average.lerp_(current, share)
+
     @property
     def averaged(self) -> nn.Module:
         """The network with averaged weights: the result."""
@@ -75,9 +90,6 @@ class Restoration(L.LightningModule):
         return module
 
 
-def _averaged(decay: float, averages: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
-    """Move averages towards weights; further in the beginning, so that the first, random ones are soon forgotten."""
-    done = int(count)
-    share = 1 - min(decay, (1 + done) / (10 + done))
-    for average, current in zip(averages, weights, strict=True):
-        average.lerp_(current, share)
+def _deaf(worker: int) -> None:
+    """Ctrl-C goes to all processes of a terminal; these wait until the first one ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -41,6 +41,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         seed: int,
         chain: Chain | None = None,
         inputs: Pictures | None = None,
+        *,
         scale: int = 1,
         flips: bool = True,
         pixels: str = "rgb",
@@ -73,11 +74,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
 
     def _cut(self, poor: Tensor, good: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         scale = self.scale
-        if good.shape[1:] != (poor.shape[1] * scale, poor.shape[2] * scale):
-            raise InputError(
-                f"{self.names[index]}: is {good.shape[2]}x{good.shape[1]} px, its input {poor.shape[2]}x"
-                f"{poor.shape[1]}; targets are {scale} times the size"
-            )
+        check_sizes(poor, good, scale, self.names[index])
         patch, (top, left) = self._square(poor, self.patch, index, generator)
         size = self.patch * scale
         target = good[:, top * scale : top * scale + size, left * scale : left * scale + size]
@@ -120,6 +117,15 @@ class Batches:
         while True:
             yield list(range(step * self.batch, (step + 1) * self.batch))[self.share]
             step += 1
+
+
+def check_sizes(poor: Tensor, good: Tensor, scale: int, name: object) -> None:
+    """Raise InputError where a target ``[3,H,W]`` is not ``scale`` times the size of its input."""
+    if good.shape[1:] != (poor.shape[1] * scale, poor.shape[2] * scale):
+        raise InputError(
+            f"{name}: is {good.shape[2]}x{good.shape[1]} px, its input {poor.shape[2]}x{poor.shape[1]}; "
+            f"targets are {scale} times the size"
+        )
 
 
 def in_pixels(rgb: Tensor, pixels: str) -> Tensor:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from restorekit.data.degradation import Chain, seeded
+from restorekit.errors import InputError
 from restorekit.metrics.psnr import psnr
 from restorekit.planes import to_float
-from restorekit.train.samples import Pictures, in_pixels
+from restorekit.train.samples import Pictures, check_sizes, in_pixels
 
 SIDE = 256
 """Of each picture the middle is taken, at most so many px of the degraded picture a side."""
@@ -20,34 +22,44 @@ GRID = 32
 
 
 class Validation:
-    """Pairs cut out of the middle of pictures once, and the mean PSNR (dB, RGB) of a network on them."""
+    """Pairs cut out of the middle of pictures once, and the mean PSNR (dB, RGB) of a network on them.
+
+    ``names`` are what errors call the pictures. Raises InputError for pairs whose sizes do not go together, and where
+    no picture is large enough; ``left_out`` are not.
+    """
 
     def __init__(
         self,
         targets: Pictures,
+        names: Sequence[object],
         inputs: Pictures | None = None,
         chain: Chain | None = None,
+        *,
         scale: int = 1,
         pixels: str = "rgb",
     ) -> None:
-        self.border = scale
+        self.border, self.left_out = scale, 0
         self.pairs: list[tuple[Tensor, Tensor]] = []
         for index in range(len(targets)):
             target = targets[index]
             height, width = (min(SIDE, side // scale // GRID * GRID) for side in target.shape[1:])
             if height == 0 or width == 0:
+                self.left_out += 1
                 continue
             top, left = (target.shape[1] // scale - height) // 2, (target.shape[2] // scale - width) // 2
             good = target[:, top * scale : (top + height) * scale, left * scale : (left + width) * scale]
             if inputs is not None:
+                check_sizes(inputs[index], target, scale, names[index])
                 poor = to_float(inputs[index][:, top : top + height, left : left + width])
             else:
                 assert chain is not None
                 poor = chain(to_float(good), seeded(0, 0, index))
             self.pairs.append((in_pixels(poor, pixels), in_pixels(to_float(good), pixels)))
-
-    def __len__(self) -> int:
-        return len(self.pairs)
+        if not self.pairs:
+            least = GRID * scale
+            raise InputError(
+                f"{names[0]}: too small to be measured, as all of them; take pictures of {least} px or more"
+            )
 
     def score(self, network: nn.Module, device: torch.device) -> float:
         """Mean PSNR in dB, a border of ``scale`` px left out, results clipped to 0..1."""

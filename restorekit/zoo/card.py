@@ -11,10 +11,17 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
-from restorekit.errors import ModelError
+from restorekit.errors import ModelError, first_mistake
 
 _LOADER: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The loader in C where PyYAML was built with it: ten times as fast."""
+
+
+Task = Literal[
+    "super-resolution", "denoising", "jpeg", "deblurring", "deraining", "weather", "dehazing", "reflection",
+    "low-light", "enhancement", "illuminant",
+]  # fmt: skip
+"""What a model is for."""
 
 
 class _Part(pydantic.BaseModel):
@@ -76,10 +83,7 @@ class ModelCard(_Part):
     summary: str
     architecture: str
     config: dict[str, Any]
-    task: Literal[
-        "super-resolution", "denoising", "jpeg", "deblurring", "deraining", "weather", "dehazing", "reflection",
-        "low-light", "enhancement", "illuminant",
-    ]  # fmt: skip
+    task: Task
     scale: int = 1
     pixels: Literal["rgb", "y", "y-full", "ycbcr"] = "rgb"
     reference: Literal["display", "scene"] = "display"
@@ -116,6 +120,4 @@ def read_card(path: Path) -> ModelCard:
     try:
         return ModelCard(**{"id": path.stem, **content})
     except (TypeError, pydantic.ValidationError) as error:
-        first = error.errors()[0] if isinstance(error, pydantic.ValidationError) else {"loc": (), "msg": str(error)}
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: {where or 'card'}: {first['msg']}; mend the card") from None
+        raise ModelError(f"{path}: {first_mistake(error)}; mend the card") from None

@@ -12,8 +12,8 @@ import yaml
 from restorekit.errors import ModelError
 from restorekit.zoo import cards, checkpoint, match, store
 from restorekit.zoo.card import ModelCard, Weights
-from restorekit.zoo.load import build
-from restorekit.zoo.recognise import Recognised, recognise
+from restorekit.zoo.load import build, described
+from restorekit.zoo.recognise import Recognised, by_card, recognise
 
 
 def examined(path: Path, source: str | None = None) -> Recognised:
@@ -21,7 +21,10 @@ def examined(path: Path, source: str | None = None) -> Recognised:
 
     Raises ModelError for a file that is no model.
     """
-    return recognise(checkpoint.read(path), source or str(path))
+    state, said = checkpoint.read(path), checkpoint.metadata(path)
+    if card := described(said, state, path):
+        return by_card(state, source or str(path), card)
+    return recognise(state, source or str(path))
 
 
 def choose(found: Recognised, path: Path, id: str | None) -> ModelCard:
@@ -55,6 +58,8 @@ def own_card(found: Recognised, path: Path, id: str) -> ModelCard:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", id) or id.endswith("."):
         raise ModelError(f"'{id}' is no id of a model; use letters, digits, '.', '-' and '_', for instance my.x4")
+    if found.card is not None:
+        return found.card.model_copy(update={"id": id, "weights": Weights(file=path.name, licence="unknown")})
     like = _relative(found)
     return ModelCard(
         id=id,

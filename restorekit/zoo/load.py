@@ -78,6 +78,8 @@ def opened(path_or_id: str | Path) -> Opened:
 
 
 def _of_card(card: ModelCard, path: Path) -> Network:
+    if card.task == "illuminant":
+        raise ModelError(f"{card.id} estimates the light and makes no picture; use the stage illuminant.dual_exposure")
     state = checkpoint.read(path)
     try:
         return build(card.architecture, card.config, state, str(path))
@@ -88,12 +90,23 @@ def _of_card(card: ModelCard, path: Path) -> Network:
 def _of_file(path: Path) -> Opened:
     state = checkpoint.read(path)
     said = checkpoint.metadata(path)
+    if card := described(said, state, path):
+        return Opened(card, build(card.architecture, card.config, state, str(path)), Detected(card.config))
     if told := _told(said, state):
         name, config = told
         card = cards.cards().get(said.get("model", ""))
         return Opened(card, build(name, config, state, str(path)), Detected(config))
     name, detected = detect(state, str(path))
     return Opened(None, build(name, detected.config, state, str(path)), detected)
+
+
+def described(said: Mapping[str, str], state: Mapping[str, Tensor], path: Path) -> ModelCard | None:
+    """The card that a file of ours brings along, where it is one of a network that has these weights."""
+    try:
+        card = ModelCard(**{**json.loads(said.get("card", "")), "id": path.stem})
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return card if _fits(card.architecture, card.config, state) else None
 
 
 def _told(said: Mapping[str, str], state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]] | None:
@@ -103,13 +116,17 @@ def _told(said: Mapping[str, str], state: Mapping[str, Tensor]) -> tuple[str, di
         config = json.loads(said.get("config", ""))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(config, dict) or name not in architectures.architectures():
-        return None
+    return (name, config) if isinstance(config, dict) and _fits(name, config, state) else None
+
+
+def _fits(name: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> bool:
+    """Whether a network of ours has weights of these names and shapes."""
     try:
-        fits = shapes(outline(name, config, len(state)).state_dict()) == shapes(state)
+        return name in architectures.architectures() and shapes(
+            outline(name, config, len(state)).state_dict()
+        ) == shapes(state)
     except ModelError:
-        return None
-    return (name, config) if fits else None
+        return False
 
 
 def _misfit(network: Network, state: Mapping[str, Tensor], error: RuntimeError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from restorekit import architectures
 from restorekit.architectures._network import Detected, Network
 from restorekit.errors import ModelError
 from restorekit.zoo import community
+from restorekit.zoo.card import ModelCard
 
 CALLS = 100
 """More calls of torch than a network makes for each of its weights while it is built; there are about seven."""
@@ -22,7 +23,10 @@ CALLS = 100
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a file of weights turned out to be. ``label`` is for people: ``HAT x4``."""
+    """What a file of weights turned out to be. ``label`` is for people: ``HAT x4``.
+
+    ``card`` is that of a file of ours, which brings one.
+    """
 
     source: str
     state: Mapping[str, Tensor]
@@ -31,6 +35,7 @@ class Recognised:
     scale: int
     in_channels: int
     label: str
+    card: ModelCard | None = None
 
 
 def detect(state: Mapping[str, Tensor], source: str = "the state dict") -> tuple[str, Detected]:
@@ -73,6 +78,19 @@ def recognise(state: Mapping[str, Tensor], source: str) -> Recognised:
     else:
         network = outline(name, detected.config, len(state))
         known_as = architectures.architecture(name).__name__
+    return _recognised(source, state, name, detected, network, known_as)
+
+
+def by_card(state: Mapping[str, Tensor], source: str, card: ModelCard) -> Recognised:
+    """What a state dict is, as the card tells that came with it."""
+    network = outline(card.architecture, card.config, len(state))
+    known_as = architectures.architecture(card.architecture).__name__
+    return replace(_recognised(source, state, card.architecture, Detected(card.config), network, known_as), card=card)
+
+
+def _recognised(
+    source: str, state: Mapping[str, Tensor], name: str, detected: Detected, network: Network, known_as: str
+) -> Recognised:
     label = f"{known_as} x{network.scale}" if network.scale > 1 else known_as
     return Recognised(source, state, name, detected, network.scale, network.in_channels, label)
 

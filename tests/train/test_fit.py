@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ pytest.importorskip("lightning")
 pytest.importorskip("tensorboard")
 
 from restorekit.errors import RestorekitError
-from restorekit.train.fit import CHECKPOINT, Folders, Sitting, train
+from restorekit.train.fit import CHECKPOINT, Folders, Resources, train
 from restorekit.train.recipe import Recipe, Step
 from restorekit.zoo import checkpoint
 from restorekit.zoo.model import load_model
@@ -53,8 +52,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def weights(recipe: Recipe, photos: Path, out: Path, **sitting: float) -> dict[str, Tensor]:
-    train(recipe, Folders(photos), out / "weights.safetensors", sitting=Sitting(**sitting))  # type: ignore[arg-type]
+def weights(recipe: Recipe, photos: Path, out: Path, **resources: float) -> dict[str, Tensor]:
+    train(recipe, Folders(photos), out / "weights.safetensors", resources=Resources(**resources))  # type: ignore[arg-type]
     return checkpoint.read(out / "weights.safetensors")
 
 
@@ -68,7 +67,7 @@ def test_training_lowers_the_error(photos: Path, tmp_path: Path) -> None:
             Folders(photos),
             tmp_path / name / "weights.safetensors",
             validation=Folders(photos),
-            sitting=Sitting(every=20),
+            resources=Resources(checkpoint_every=20),
             tell=said.append,
         )
         assert done.steps == steps
@@ -82,7 +81,7 @@ def test_training_lowers_the_error(photos: Path, tmp_path: Path) -> None:
 def test_resumed_training_is_the_same_bit_for_bit(photos: Path, tmp_path: Path) -> None:
     through = weights(SMALL, photos, tmp_path / "through")
     out = tmp_path / "stopped"
-    done = train(SMALL, Folders(photos), out / "weights.safetensors", sitting=Sitting(budget_s=1e-9))
+    done = train(SMALL, Folders(photos), out / "weights.safetensors", resources=Resources(budget_s=1e-9))
     assert done.steps == 1
     halfway = checkpoint.read(out / "weights.safetensors")
     resumed = weights(SMALL, photos, out)
@@ -104,9 +103,9 @@ def test_result_is_a_model_that_tells_what_it_is(photos: Path, tmp_path: Path) -
     model = load_model(tmp_path / "weights.safetensors")
     assert model.scale == 2
     assert model(torch.rand(1, 3, 20, 24)).shape == (1, 3, 40, 48)
-    said = checkpoint.metadata(tmp_path / "weights.safetensors")
-    assert json.loads(said["config"]) == SMALL.config
-    assert said["steps"] == "6 of 6"
+    assert model.card is not None
+    assert (model.card.task, model.card.trained_on, model.card.config) == ("super-resolution", "bicubic", SMALL.config)
+    assert checkpoint.metadata(tmp_path / "weights.safetensors")["step"] == "6"
 
 
 def test_devices_share_each_batch(photos: Path, tmp_path: Path) -> None:

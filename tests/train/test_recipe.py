@@ -8,8 +8,9 @@ import pytest
 
 from restorekit.bundled import folder
 from restorekit.data import create
+from restorekit.data.steps import Step
 from restorekit.errors import RestorekitError
-from restorekit.train.recipe import SUFFIX, Recipe, Step, fine_tuning, read_recipe, recipe_of
+from restorekit.train.recipe import SUFFIX, Recipe, fine_tuning, read_recipe, recipe_of
 from restorekit.zoo import cards
 
 RECIPE = """
