@@ -141,6 +141,13 @@ def measured(
 
 
 def means(scores: Sequence[Score]) -> dict[str, float]:
-    """Means over the references that could be measured; empty where none could."""
+    """Means over the references that could be measured; empty where none could.
+
+    The infinite PSNR of equal pictures is left out, unless all are equal.
+    """
     found = [score.measures for score in scores if score.error is None]
-    return {name: math.fsum(one[name] for one in found) / len(found) for name in (found or [{}])[0]}
+    made = {}
+    for name in (found or [{}])[0]:
+        finite = [one[name] for one in found if math.isfinite(one[name])]
+        made[name] = math.fsum(finite) / len(finite) if finite else math.inf
+    return made

@@ -78,6 +78,14 @@ def test_a_perfect_model_has_an_infinite_psnr(tmp_path: Path) -> None:
     assert score.measures["ssim_y"] == pytest.approx(1)
 
 
+def test_equal_pictures_are_left_out_of_the_mean() -> None:
+    scores = [
+        Score(Path(name), measures={"psnr": value}) for name, value in (("a", 30.0), ("b", math.inf), ("c", 34.0))
+    ]
+    assert means(scores) == {"psnr": 32.0}
+    assert means([scores[1]]) == {"psnr": math.inf}
+
+
 def test_values_outside_the_range_are_clipped(tmp_path: Path) -> None:
     path = photo(tmp_path / "a.png")
     wide = one(Upscaler(2, lambda x: Bicubic(2)(x) * 3 - 1), path)

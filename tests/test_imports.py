@@ -53,7 +53,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pycvvdp": ("metrics.cvvdp",),
     "safetensors": ("zoo.checkpoint",),
     "spandrel": ("zoo.community",),
-    "lightning": ("train.restoration", "train.fit"),
+    "lightning": ("train.restoration", "train.fit", "train.keeper"),
     "torchvision": (),
 }
 """Libraries that only the named modules import."""

@@ -146,6 +146,14 @@ class TestJpeg:
             assert 20 < MEASURES["psnr_rgb_db"].of(pixels, (given * 255).round().byte()) < 40
         assert torch.equal(jpeg(10).given(reference(pixels, 0)), jpeg(10).given(reference(pixels, 7)))
 
+    def test_chroma_of_colours_has_half_the_size(self) -> None:
+        """Colours that change from pixel to pixel at equal luma come out even; at full size they would not."""
+        stripes = torch.tensor([[200, 60, 128], [60, 129, 128]], dtype=torch.uint8).T
+        pixels = stripes.repeat(1, 24)[:, None].expand(3, 32, 48).contiguous()
+        given = jpeg(95).given(reference(pixels)) * 255
+        assert float((given[:, :, 0::2] - given[:, :, 1::2]).abs().mean()) < 20
+        assert float((to_float(pixels[:, :, 0::2]) - to_float(pixels[:, :, 1::2])).abs().mean()) * 255 > 60
+
     def test_less_quality_is_farther_away(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "a.png", picture(64, 64))
         found = [scored(jpeg(quality), [path])[0].measures for quality in (10, 40, 90)]
@@ -212,7 +220,8 @@ class TestSynthetic:
             ("gaussian_noise: 3", "gaussian_noise"),
             ("{blur: {}, jpeg: {}}", "write NAME"),
             ("3", "write NAME"),
-            ("a: [", "no YAML"),
+            ("a: [", "write NAME"),
+            ("[]", "is empty"),
         ],
     )
     def test_what_is_no_degradation_is_one_line(self, text: str, says: str) -> None:

@@ -105,6 +105,8 @@ def evaluate(
     for file in (markdown, pictures):
         if file is not None and not file.absolute().parent.is_dir():
             raise OutputError(f"{file}: there is no folder {file.parent}; create it first")
+    if markdown is not None and markdown.is_dir():
+        raise OutputError(f"{markdown}: is a folder; name the file to write")
     paths, of_their_own = _pictures(folder, inputs, pattern)
     distance = _distance(lpips)
     restorer = _restorer(model, scale, assignments or [], device, precision, tile)

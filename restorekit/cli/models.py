@@ -108,7 +108,9 @@ def download(
 
 @models.command("import", no_args_is_help=True)
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint: .pth, .pt, .ckpt, .bin or .safetensors.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A checkpoint: .pth, .pt, .ckpt, .bin, .npz or .safetensors.")
+    ],
     id: Annotated[
         str | None, typer.Option("--as", metavar="ID", help="The model it is; an id that is not known gets a card.")
     ] = None,

@@ -68,8 +68,13 @@ class CameraNoise(Degradation):
         )
         shot = log_uniform(generator, self.shot)
         spread = READ_SPREAD * float(torch.randn((), generator=generator))
-        read = math.exp(READ_SLOPE * math.log(shot) + READ_LEVEL + spread)
+        read = read_noise(shot, spread)
         bits = self.bits[whole(generator, 0, len(self.bits) - 1)]
         method = self.methods[whole(generator, 0, len(self.methods) - 1)]
         numbers = recorded(unprocess(clean, development), shot, read, bits, generator)
         return eight_bit(developed(BlackLevel()(numbers), development, method).pixels)
+
+
+def read_noise(shot: float, spread: float = 0.0) -> float:
+    """The variance of read noise that goes with a variance of shot noise at white, both for white at 1."""
+    return math.exp(READ_SLOPE * math.log(shot) + READ_LEVEL + spread)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from restorekit.data.camera_noise import CameraNoise
+from restorekit.data.camera_noise import CameraNoise, read_noise
 from restorekit.data.degradation import seeded
 from restorekit.data.sensor import recorded
 from restorekit.data.unprocess import Development, random_camera, unprocess
@@ -78,6 +78,12 @@ def test_recording_without_noise_rounds_to_the_levels_and_no_more() -> None:
 def test_only_mosaics_of_light_are_recorded() -> None:
     with pytest.raises(InputError, match="scene-referred Bayer mosaics"):
         recorded(rgb_frame(), 0.0, 0.0, 12, seeded(1))
+
+
+def test_read_noise_follows_the_line_of_the_paper() -> None:
+    """log(read) = 2.18 log(shot) + 1.20: for 0.01, exp(-10.0393 + 1.20)."""
+    assert read_noise(0.01) == pytest.approx(1.450e-4, rel=1e-3)
+    assert read_noise(0.01, 0.26) == pytest.approx(1.450e-4 * 1.29693, rel=1e-3)
 
 
 def test_more_electrons_less_noise() -> None:
