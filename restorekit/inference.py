@@ -359,7 +359,7 @@ def _row_of_tiles(task: Task, execution: Execution, down: Axis, across: Axis, in
 
     def forward(origins: Sequence[int], dtype: torch.dtype | None) -> Tensor:
         with torch.inference_mode(), _autocast(device, dtype):
-            result: Tensor = task.network(inputs(origins))
+            result = task.network.picture(inputs(origins))
         execution.tiles += len(origins)
         return result
 

@@ -27,6 +27,12 @@ BUILT_IN: Mapping[str, str] = {
     "wavemixsr_v2": "restorekit.architectures.wavemixsr:WaveMixSRV2",
     "rlfn": "restorekit.architectures.rlfn:RLFN",
     "drunet": "restorekit.architectures.drunet:DRUNet",
+    "drsformer": "restorekit.architectures.drsformer:DRSformer",
+    "histoformer": "restorekit.architectures.histoformer:Histoformer",
+    "rrformer": "restorekit.architectures.rrformer:RRFormer",
+    "retinexformer": "restorekit.architectures.retinexformer:Retinexformer",
+    "iagc": "restorekit.architectures.iagc:IAGC",
+    "maxim": "restorekit.architectures.maxim:MAXIM",
 }
 """Name -> ``module:Class``."""
 

@@ -26,7 +26,8 @@ class Network(nn.Module):
     H and W are multiples of ``tiling.grid`` and at least ``tiling.minimum``; networks do not pad, crop or clamp.
     ``forward`` is ``tail(features(x))``: ``features`` makes maps of the size of the input and may run them band by
     band, ``tail`` is local and looks at most ``tail_halo`` input px around; a network that is local as a whole may
-    leave ``features`` as it is and do all in ``tail``.
+    leave ``features`` as it is and do all in ``tail``. A network that is trained on more than its picture gives all
+    of that by ``forward``, and the picture by ``picture``.
     """
 
     scale: int
@@ -44,6 +45,11 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tail(self.features(x))
+
+    def picture(self, x: Tensor) -> Tensor:
+        """``[B,C,H,W]`` to the picture alone, in one run."""
+        result: Tensor = self(x)
+        return result
 
     @classmethod
     def detect(cls, state: Mapping[str, Tensor]) -> Detected | None:

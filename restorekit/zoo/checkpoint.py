@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from restorekit.errors import ModelError
-from restorekit.zoo import pickles
+from restorekit.zoo import arrays, convert, pickles
 
-WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net", "generator")
+WRAPPERS = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "model", "net", "generator", "icnn")
 """Names under which training programs keep a state dict, those with averaged weights first."""
 
 PREFIXES = ("module.", "_orig_mod.", "netG.", "generator.", "model.")
@@ -37,11 +37,11 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file of weights, on the CPU: safetensors, or what ``torch.save`` wrote; told by content.
+    """The state dict in a file of weights, on the CPU: safetensors, what ``torch.save`` wrote, or arrays; by content.
 
-    Averaged weights are preferred where there are both. Tensors may be mapped from the file. Raises ModelError for a
-    file that is no checkpoint, is cut off, holds no weights or Python objects other than plain values, or that would
-    fill the memory with more than it holds.
+    Averaged weights are preferred where there are both, and those of flax come in the layout of PyTorch. Tensors may be
+    mapped from the file. Raises ModelError for a file that is no checkpoint, is cut off, holds no weights or Python
+    objects other than plain values, or that would fill the memory with more than it holds.
     """
     try:
         size = path.stat().st_size
@@ -54,7 +54,7 @@ def read(path: Path) -> dict[str, Tensor]:
     held = sum(_checked(path, key, tensor).nbytes for key, tensor in state.items())
     if held > GROWTH * size:
         raise ModelError(f"{path}: claims {held} bytes of weights in a file of {size}; it is broken or made to do harm")
-    return {key: tensor.detach() for key, tensor in state.items()}
+    return _of_flax(path, state) if convert.is_flax(state) else {key: tensor.detach() for key, tensor in state.items()}
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -111,7 +111,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 
 def _reader(path: Path, head: bytes, size: int) -> Callable[[Path], Any]:
     if head.startswith(b"PK\x03\x04"):
-        return _read_zip
+        return _read_arrays if arrays.is_archive(path) else _read_zip
     if _is_safetensors(head, size):
         return _read_safetensors
     if len(head) > 1 and head[0] == 0x80 and head[1] <= 5:
@@ -124,7 +124,9 @@ def _reader(path: Path, head: bytes, size: int) -> Callable[[Path], Any]:
         )
     if head.startswith(b"version https://git-lfs"):
         raise ModelError(f"{path}: is a pointer of Git LFS, not the file of weights; run git lfs pull")
-    raise ModelError(f"{path}: is no file of weights; those are .safetensors, and PyTorch's .pth, .pt, .ckpt and .bin")
+    raise ModelError(
+        f"{path}: is no file of weights; those are .safetensors, .npz, and PyTorch's .pth, .pt, .ckpt and .bin"
+    )
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -138,6 +140,15 @@ def _read_safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: {_broken(error)}") from None
+
+
+def _read_arrays(path: Path) -> Any:
+    try:
+        return arrays.read(path, GROWTH)
+    except ModelError:
+        raise
+    except Exception as error:  # a broken archive can fail in any way
         raise ModelError(f"{path}: {_broken(error)}") from None
 
 
@@ -232,6 +243,14 @@ def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if shared is None or (shared == "model." and any(key[len(shared) :][:1].isdigit() for key in names)):
             return state
         state = {key[len(shared) :]: state[key] for key in names}
+
+
+def _of_flax(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Layers of flax as PyTorch keeps them."""
+    try:
+        return convert.from_flax(state)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
 
 
 def _checked(path: Path, key: str, tensor: Tensor) -> Tensor:

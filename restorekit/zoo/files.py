@@ -7,7 +7,7 @@ from pathlib import Path
 from restorekit.errors import ModelError
 from restorekit.zoo import cards, store
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".npz")
 
 
 def is_file(path_or_id: str) -> bool:

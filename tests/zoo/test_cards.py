@@ -41,12 +41,19 @@ PARAMETERS = {
     "espcn.leftthomas_x8": 38_624,
     "wavemixsr.x2": 1_704_385,
     "wavemixsr_v2.x4": 751_538,
+    "drsformer.rain200h": 33_655_424,
+    "drsformer.spa": 32_610_304,
+    "histoformer.all_weather": 16_615_100,
     "rlfn.x2": 526_856,
     "rlfn.x4": 543_740,
+    "retinexformer.lol_v1": 1_605_701,
+    "rrformer.uhd4k": 20_355_130,
 }
 """Parameters of the authors' networks, counted in their code, of those of ESPCN and RLFN in released weights."""
 
 every_card = pytest.mark.parametrize("id", FILES)
+every_network = pytest.mark.parametrize("id", [id for id in FILES if not id.startswith("illuminant.")])
+"""Estimators of the light are no networks that make pictures."""
 
 
 def content(id: str) -> dict[str, Any]:
@@ -65,14 +72,14 @@ def assert_kept_well(written: dict[str, Any], part: type[pydantic.BaseModel]) ->
 
 
 def test_every_network_has_a_card() -> None:
-    assert {id.partition(".")[0] for id in FILES} == set(BUILT_IN)
+    assert {id.partition(".")[0] for id in FILES} - {"illuminant"} == set(BUILT_IN)
 
 
 @every_card
 def test_reads(id: str) -> None:
     card = read_card(FILES[id])
     assert card.id == id
-    assert id.startswith(f"{card.architecture}.")
+    assert id.startswith(f"{card.architecture}.") or id == f"illuminant.{card.architecture}"
     if card.scale > 1:
         assert id.endswith(f"x{card.scale}") and card.summary.endswith(f", x{card.scale}")
 
@@ -91,7 +98,7 @@ def test_file_is_kept_well(id: str) -> None:
             assert_kept_well(one, part)
 
 
-@every_card
+@every_network
 def test_describes_a_network(id: str) -> None:
     card = read_card(FILES[id])
     with torch.device("meta"):
@@ -135,7 +142,7 @@ def test_numbers_say_where_they_come_from(id: str) -> None:
     assert all(score.command for score in card.measured)
     for scores in (card.published, card.measured):
         assert len({score.set for score in scores}) == len(scores)
-        assert all(20 < score.psnr < 45 for score in scores if score.psnr is not None)
+        assert all(20 < score.psnr < 50 for score in scores if score.psnr is not None)
         assert all(0.6 < score.ssim < 1 for score in scores if score.ssim is not None)
 
 

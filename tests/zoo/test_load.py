@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from restorekit import architectures
 from restorekit.architectures import create
 from restorekit.errors import ModelError
-from restorekit.zoo import cards, community, install, load, match, store, verify
+from restorekit.zoo import cards, community, convert, install, load, match, store, verify
 from restorekit.zoo.card import ModelCard
 from restorekit.zoo.recognise import outline, recognise
 
@@ -324,10 +324,11 @@ def test_every_oracle_is_recognised_for_what_it_is(shared_data: Path) -> None:
         pytest.skip(f"needs the oracles of {folder}")
     seen = 0
     for case in json.loads((folder / "INDEX.json").read_text()):
-        if case["architecture"] not in architectures.BUILT_IN:
+        if case["architecture"] not in architectures.BUILT_IN or "_part_" in case["case"]:  # a part is no network
             continue
         stored = load_file(folder / case["file"])
         state = {key.removeprefix("weights/"): value for key, value in stored.items() if key.startswith("weights/")}
+        state = convert.from_flax(state) if convert.is_flax(state) else state
         name, detected = load.detect(state, case["case"])
         assert name == case["architecture"], case["case"]
         load.build(name, detected.config, state, case["case"])

@@ -1,0 +1,479 @@
+"""RRFormer against the authors' results, a reference written out here, and its laws."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from restorekit import inference
+from restorekit.architectures import _vgg, create
+from restorekit.architectures._bands import Bands
+from restorekit.architectures.rrformer import RRFormer
+from restorekit.errors import ModelError
+from restorekit.execution import Execution
+from restorekit.zoo import checkpoint, load
+
+SMALL: dict[str, Any] = {
+    "n_feats": 8,
+    "embed_dim": 12,
+    "depths": [2, 3],
+    "num_heads": [3, 2],
+    "window_size": 4,
+    "img_size": 32,
+}
+BODIES = ("published", "active")
+HYPER: dict[str, Any] = {"in_channels": 1475, "hypercolumn": True}
+
+
+@pytest.fixture(scope="module")
+def vgg_state() -> dict[str, Tensor]:
+    """Random weights in the names of torchvision."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for index, (results, channels) in _vgg.SHAPES.items():
+        weight = torch.randn(results, channels, 3, 3, generator=generator)
+        state[f"features.{index}.weight"] = weight * (2 / (9 * channels)) ** 0.5
+        state[f"features.{index}.bias"] = 0.1 * torch.randn(results, generator=generator)
+    return state
+
+
+@pytest.fixture(scope="module")
+def home_with_vgg(vgg_state: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    (home / "vgg19").mkdir()
+    save_file(vgg_state, home / "vgg19" / "vgg.safetensors")
+    return home
+
+
+@pytest.fixture
+def with_vgg(home_with_vgg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTOREKIT_HOME", str(home_with_vgg))
+
+
+def network(**config: Any) -> RRFormer:
+    """With weights that make every part matter: those of fresh networks are small."""
+    torch.manual_seed(0)
+    net = RRFormer(**{**SMALL, **config}).eval()
+    with torch.no_grad():
+        for key, value in net.named_parameters():
+            if key.endswith("table"):
+                value.normal_()
+            elif value.dim() > 1:
+                value.normal_(0, 1.5 * value[0].numel() ** -0.5)
+            elif key.endswith("bias"):
+                value.normal_(0, 0.1)
+        net.deconv3.get_parameter("conv2d.bias").fill_(0.5)
+    return net
+
+
+def picture(height: int = 64, width: int = 32, batch: int = 1, channels: int = 3) -> Tensor:
+    return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def run(net: RRFormer, x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return net(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["rrformer_a", "rrformer_b_pad"])
+@pytest.mark.parametrize(("body", "key"), [("published", "output"), ("active", "output_active")])
+def test_results_are_those_of_the_authors(shared_data: Path, name: str, body: str, key: str) -> None:
+    folder = shared_data.parent / "oracles"
+    if not (folder / "INDEX.json").is_file():
+        pytest.skip(f"needs the authors' results in {folder}")
+    case = next(case for case in json.loads((folder / "INDEX.json").read_text()) if case["case"] == name)
+    tensors = load_file(folder / case["file"])
+    net = create("rrformer", **case["config"], swin_body=body).eval()
+    net.load_state_dict({key[8:]: value for key, value in tensors.items() if key.startswith("weights/")})
+    with torch.inference_mode():
+        torch.testing.assert_close(net(tensors["input"]), tensors[key], atol=1e-5, rtol=0)
+        exact = net.double()(tensors["input"].double())
+    torch.testing.assert_close(exact, tensors[f"{key}_f64"], atol=1e-12, rtol=0)
+
+
+# the network again, with all that the authors' code makes -------------------------------------------------------------
+
+
+def conv(w: dict[str, Tensor], name: str, x: Tensor, **options: Any) -> Tensor:
+    return F.conv2d(x, w[f"{name}.weight"], w.get(f"{name}.bias"), **options)
+
+
+def norm(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"])
+
+
+def linear(w: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return F.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
+
+
+def attended(w: dict[str, Tensor], name: str, x: Tensor, size: int, shift: int) -> Tensor:
+    """One window after the other; pixels that are neighbours only in the rolled map do not see each other."""
+    height, width, dim = x.shape
+    table, index = w[f"{name}.relative_position_bias_table"], w[f"{name}.relative_position_index"]
+    heads = table.shape[1]
+    places = torch.arange(height * width).view(height, width).roll((-shift, -shift), (0, 1))
+    qkv = linear(w, f"{name}.qkv", x).view(height * width, 3, heads, dim // heads)
+    result = torch.empty_like(x).view(-1, dim)
+    for top in range(0, height, size):
+        for left in range(0, width, size):
+            window = places[top : top + size, left : left + size].flatten()
+            q, k, v = qkv[window].permute(1, 2, 0, 3)
+            scores = q @ k.transpose(1, 2) * (dim // heads) ** -0.5 + table[index].permute(2, 0, 1)
+            rows, columns = window // width, window % width
+            far = ((rows[:, None] - rows).abs() >= size) | ((columns[:, None] - columns).abs() >= size)
+            scores = scores - 100.0 * far if shift else scores
+            result[window] = (scores.softmax(-1) @ v).transpose(0, 1).flatten(1)
+    return linear(w, f"{name}.proj", result.view(height, width, dim))
+
+
+def swin_body(w: dict[str, Tensor], x: Tensor, depths: list[int], size: int) -> Tensor:
+    """``[1,C,H,W]`` to the same."""
+    height, width = x.shape[2:]
+    x = F.pad(x, (0, -width % size, 0, -height % size), "reflect")
+    maps = norm(w, "patch_embed.norm", x[0].permute(1, 2, 0))
+    for group, depth in enumerate(depths):
+        before = maps
+        for i in range(depth):
+            name = f"layers.{group}.residual_group.blocks.{i}"
+            maps = maps + attended(w, f"{name}.attn", norm(w, f"{name}.norm1", maps), size, size // 2 * (i % 2))
+            hidden = F.gelu(linear(w, f"{name}.mlp.fc1", norm(w, f"{name}.norm2", maps)))
+            maps = maps + linear(w, f"{name}.mlp.fc2", hidden)
+        maps = before + conv(w, f"layers.{group}.conv", maps.permute(2, 0, 1), padding=1).permute(1, 2, 0)
+    deep = conv(w, "conv_after_body", norm(w, "norm", maps).permute(2, 0, 1)[None], padding=1)
+    return (deep + x)[:, :, :height, :width]
+
+
+def hypercolumn(vgg: dict[str, Tensor], x: Tensor) -> Tensor:
+    maps, levels = x, [x]
+    for index in range(30):
+        if index in _vgg.SHAPES:
+            maps = conv(vgg, f"features.{index}", maps, padding=1).relu()
+        if index in (4, 9, 18, 27):
+            maps = F.max_pool2d(maps, 2)
+        if index in (0, 5, 10, 19, 28):
+            levels.append(F.interpolate(maps, x.shape[2:], mode="bilinear", align_corners=False))
+    return torch.cat(levels, 1)
+
+
+def reference(w: dict[str, Tensor], x: Tensor, active: bool, vgg: dict[str, Tensor] | None = None) -> Tensor:
+    x = x if vgg is None else hypercolumn(vgg, x)
+    x = conv(w, "conv1.conv2d", x).relu()
+    x = conv(w, "conv2.conv2d", x, padding=1).relu()
+    x = conv(w, "conv3.conv2d", x, padding=1, stride=2).relu()
+    if active:
+        inside = {key.removeprefix("swinir_block."): value for key, value in w.items() if key.startswith("swinir")}
+        x = torch.cat([swin_body(inside, one[None], SMALL["depths"], SMALL["window_size"]) for one in x])
+    x = F.conv_transpose2d(x, w["deconv1.conv2d.weight"], w["deconv1.conv2d.bias"], stride=2, padding=1).relu()
+    x = conv(w, "deconv2.conv2d", x, padding=1).relu()
+    priors = []
+    for stage, side in enumerate((4, 8, 16, 32)):
+        prior = F.leaky_relu(conv(w, f"pyramid_module.stages.{stage}.1", F.avg_pool2d(x, side)), 0.2)
+        priors.append(F.interpolate(prior, x.shape[2:], mode="nearest"))
+    x = F.leaky_relu(conv(w, "pyramid_module.bottleneck", torch.cat((*priors, x), 1)), 0.2)
+    return conv(w, "deconv3.conv2d", x).relu()
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (48, 40), (50, 62), (106, 32)])
+def test_equals_the_network_written_out(body: str, height: int, width: int) -> None:
+    net, x = network(swin_body=body), picture(height, width, batch=2)
+    expected = reference(dict(net.state_dict()), x, body == "active")
+    assert float(expected.std()) > 0.1
+    torch.testing.assert_close(run(net, x), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.usefixtures("with_vgg")
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (50, 62)])
+def test_a_hypercolumn_that_is_never_made_gives_what_it_would(
+    vgg_state: dict[str, Tensor], height: int, width: int
+) -> None:
+    net, x = network(**HYPER), picture(height, width, batch=2)
+    assert net.in_channels == 3
+    expected = reference(dict(net.state_dict()), x, False, vgg_state)
+    assert float(expected.std()) > 0.1
+    torch.testing.assert_close(run(net, x), expected, atol=2e-5, rtol=0)
+    on_features = network(in_channels=1475)
+    torch.testing.assert_close(run(on_features, hypercolumn(vgg_state, x)), expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_the_swin_body_matters_where_it_is_active_alone(body: str) -> None:
+    net, x = network(swin_body=body), picture()
+    before = run(net, x)
+    with torch.no_grad():
+        for value in net.swinir_block.parameters():
+            value.mul_(1.5)
+    assert torch.equal(run(net, x), before) == (body == "published")
+
+
+@pytest.fixture(scope="module")
+def full() -> RRFormer:
+    with torch.device("meta"):
+        return RRFormer(**HYPER)
+
+
+def test_the_full_network(full: RRFormer) -> None:
+    assert sum(value.numel() for value in full.parameters()) == 20_355_130
+    assert sum(value.numel() for value in full.swinir_block.parameters()) == 17_062_983
+    assert len(full.state_dict()) == 471
+
+
+def test_the_full_network_has_the_names_and_shapes_of_the_authors(full: RRFormer, shared_data: Path) -> None:
+    listed = shared_data.parent / "oracles" / "full_keys" / "rrformer_full.json"
+    if not listed.is_file():
+        pytest.skip(f"needs {listed}")
+    assert {key: list(value.shape) for key, value in full.state_dict().items()} == json.loads(listed.read_text())
+
+
+def test_buffers_are_those_of_the_authors() -> None:
+    state = network().state_dict()
+    mask = state["swinir_block.layers.1.residual_group.blocks.1.attn_mask"]
+    assert mask.shape == (4, 16, 16) and mask.unique().tolist() == [-100, 0]
+    index = state["swinir_block.layers.1.residual_group.blocks.2.attn.relative_position_index"]
+    assert index.shape == (16, 16) and index.dtype == torch.int64
+    assert "swinir_block.layers.1.residual_group.blocks.2.attn_mask" not in state
+    assert not any(key.endswith("attn_mask") for key in network(img_size=16).state_dict())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SMALL,
+        {**SMALL, **HYPER},
+        {**SMALL, "in_channels": 11, "out_channels": 1, "mlp_ratio": 1.5, "qkv_bias": False, "depths": [1, 2]},
+        {**SMALL, "img_size": 16},
+        {**SMALL, "img_size": 16, "depths": [1, 1]},
+        HYPER,
+    ],
+)
+def test_hyperparameters_are_told_by_the_weights(config: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        net = RRFormer(**config)
+        state = net.state_dict()
+        detected = RRFormer.detect(state)
+        assert detected is not None
+        again = RRFormer(**detected.config)
+    assert [line.split()[0] for line in detected.assumed] == ["swin_body", "qk_scale"]
+    told = {key: list(value) if isinstance(value, tuple) else value for key, value in detected.config.items()}
+    assert {**told, **config} == told
+    assert shapes(again.state_dict()) == shapes(state)
+    assert (again.in_channels, again.tiling) == (net.in_channels, net.tiling)
+    for missing in ("conv1.conv2d.weight", "swinir_block.conv_last.weight", "pyramid_module.bottleneck.weight"):
+        assert RRFormer.detect({key: value for key, value in state.items() if key != missing}) is None
+    wide = torch.empty(*state["conv1.conv2d.weight"].shape[:2], 3, 3, device="meta")
+    assert RRFormer.detect({**state, "conv1.conv2d.weight": wide}) is None
+
+
+def shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in state.items()}
+
+
+def test_checkpoints_of_the_authors_are_read(tmp_path: Path) -> None:
+    """The network lies in ``icnn``, beside a discriminator and the state of two optimizers."""
+    net = network(swin_body="active")
+    critic = torch.nn.Conv2d(3, 1, 3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=2e-4)
+    run(net, picture())
+    net.train()(picture()).mean().backward()
+    optimizer.step()
+    content = {
+        "icnn": net.state_dict(),
+        "opt_g": optimizer.state_dict(),
+        "epoch": 60,
+        "iterations": 1000,
+        "opt_d": torch.optim.Adam(critic.parameters()).state_dict(),
+        "netD": critic.state_dict(),
+    }
+    torch.save(content, tmp_path / "errnet_latest.pt")
+    state = checkpoint.read(tmp_path / "errnet_latest.pt")
+    assert shapes(state) == shapes(net.state_dict())
+    name, detected = load.detect(state)
+    assert name == "rrformer"
+    made = load.build(name, {**detected.config, "swin_body": "active"}, state, "errnet_latest.pt")
+    torch.testing.assert_close(run(made, picture()), run(net.eval(), picture()), atol=1e-6, rtol=0)  # type: ignore[arg-type]
+
+
+# VGG-19 ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("with_vgg")
+def test_vgg_is_frozen_and_no_part_of_the_weights() -> None:
+    net = network(**HYPER)
+    plain = network(in_channels=1475)
+    assert net.vgg is not None and shapes(net.state_dict()) == shapes(plain.state_dict())
+    net.load_state_dict(plain.state_dict())
+    assert net.vgg.loaded, "a missing file is told when weights are loaded, not at the first picture"
+    net.train()(picture(32)).mean().backward()
+    assert [key for key, _ in net.named_parameters() if key.startswith("vgg")] == []
+    assert net.conv1.get_parameter("conv2d.weight").grad is not None
+    assert net.bfloat16().vgg.weight0.dtype == torch.bfloat16
+    assert net.to("meta").vgg.weight0.device.type == "meta"
+
+
+def test_without_the_file_of_vgg_the_cure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vgg_state: dict[str, Tensor]
+) -> None:
+    monkeypatch.setenv("RESTOREKIT_HOME", str(tmp_path))
+    net, missing = network(**HYPER), r"vgg19: the weights of VGG-19 are missing; put vgg19-dcbb9e9d\.pth .* there"
+    for attempt in (lambda: run(net, picture(32)), lambda: net.load_state_dict(net.state_dict())):
+        with pytest.raises(ModelError, match=missing):
+            attempt()
+    folder = tmp_path / "vgg19"
+    folder.mkdir()
+    shallow = {key: value for key, value in vgg_state.items() if key != "features.16.weight"}
+    torch.save(shallow, folder / "another.pth")
+    with pytest.raises(ModelError, match=missing):
+        run(net, picture(32))
+    broken = {**vgg_state, "features.5.bias": torch.full((128,), torch.nan)}
+    torch.save(broken, folder / "vgg19.pth")
+    with pytest.raises(ModelError, match=r"vgg19\.pth: holds weights that are not finite \(5\.bias\)"):
+        run(net, picture(32))
+    bare = {key.removeprefix("features."): value for key, value in vgg_state.items()}
+    torch.save(bare, folder / "vgg19.pth")
+    assert bool(run(net, picture(32)).isfinite().all())
+
+
+# laws -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("height", [320, 304, 326])
+@pytest.mark.parametrize("rows", [1, 70])
+def test_bands_make_the_whole(body: str, height: int, rows: int) -> None:
+    """Also where the last squares of the pyramid are cut off, and windows filled up."""
+    net, x = network(swin_body=body), picture(height, 32, batch=2)
+    begun: list[float] = []
+    with torch.inference_mode():
+        banded = net.features(x, Bands(rows=rows, checkpoint=begun.append))
+        torch.testing.assert_close(banded, net.features(x), atol=1e-5, rtol=0)
+    assert len(begun) > begun.count(0.0) + 1
+
+
+@pytest.mark.usefixtures("with_vgg")
+@pytest.mark.parametrize("height", [304, 214])
+def test_bands_make_the_whole_hypercolumn(height: int) -> None:
+    net, x = network(**HYPER), picture(height, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(net.features(x, Bands(rows=1)), net.features(x), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize(("tile", "mode"), [("auto", "exact"), (96, "tiles")])
+def test_large_pictures_have_no_seam(body: str, tile: Any, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In tiles where the body is dropped: what it sees has no end, so the halo is what can be afforded."""
+    monkeypatch.setattr(inference, "WHOLE_BYTES", 0)
+    net, x = network(swin_body=body), picture(352, 96)[0]
+
+    def made(execution: Execution) -> Tensor:
+        rows = inference.run_rows(
+            net, lambda top, bottom, left, right: x[:, top:bottom, left:right], 352, 96, execution
+        )
+        return torch.cat([rows for _, rows in rows], 1)
+
+    execution = Execution(tile=tile)
+    difference = made(execution) - made(Execution(tile="off"))
+    assert execution.mode == mode and (mode == "exact" or execution.tiles > 1)
+    assert float(difference.abs().max()) < (1e-5 if mode == "exact" or body == "published" else 0.05)
+
+
+def test_a_tile_on_the_grid_is_the_whole_and_another_is_not() -> None:
+    net, x = network(), picture(192, 32)
+    whole = run(net, x)
+    torch.testing.assert_close(run(net, x[:, :, 64:])[:, :, 32:], whole[:, :, 96:], atol=1e-6, rtol=0)
+    assert not torch.allclose(run(net, x[:, :, 50:178])[:, :, 32:96], whole[:, :, 82:146], atol=1e-2)
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_pictures_of_a_batch_do_not_mix(body: str) -> None:
+    net, x = network(swin_body=body), picture(batch=3)
+    torch.testing.assert_close(run(net, x), torch.cat([run(net, one[None]) for one in x]), atol=1e-5, rtol=0)
+
+
+def test_the_result_is_never_negative() -> None:
+    result = run(network(), picture())
+    assert result.amin() == 0 and result.amax() > 0.5
+
+
+@pytest.mark.usefixtures("with_vgg")
+@pytest.mark.parametrize("config", [{}, {"swin_body": "active"}, HYPER])
+def test_low_precision_is_close(config: dict[str, Any]) -> None:
+    net, x = network(**config), picture()
+    exact = run(net, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = run(net, x)
+        with torch.inference_mode():
+            tall = x.repeat(1, 1, 4, 1)
+            banded = net.features(tall, Bands(rows=1))
+            assert (banded - net.features(tall)).square().mean().sqrt() < 0.01 * exact.std()
+    assert mixed.dtype == torch.float32
+    assert (mixed - exact).square().mean().sqrt() < 0.02 * exact.std()
+    assert (run(net.bfloat16(), x.bfloat16()).float() - exact).square().mean().sqrt() < 0.04 * exact.std()
+
+
+def test_gradients_are_right() -> None:
+    net = network(swin_body="active").double().train()
+    x = picture(32, 48).double()
+    state = {key: value.detach().clone() for key, value in net.state_dict().items()}
+    leaves = {key: value.requires_grad_(value.is_floating_point()) for key, value in state.items()}
+    reference(leaves, x, True).square().sum().backward()
+    net(x).square().sum().backward()
+    for key, value in net.named_parameters():
+        if key.startswith("swinir_block.conv_last"):
+            assert value.grad is None, "nothing uses it"
+            continue
+        assert value.grad is not None and bool(value.grad.any()), key
+        torch.testing.assert_close(value.grad, leaves[key].grad, msg=key)
+
+
+def test_as_published_the_body_gets_no_gradient() -> None:
+    net = network().train()
+    net(picture()).mean().backward()
+    without = {key.split(".")[0] for key, value in net.named_parameters() if value.grad is None}
+    assert without == {"swinir_block"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fresh_networks_learn(seed: int) -> None:
+    """Under autocast; without a channel that begins below zero, where there is no slope."""
+    torch.manual_seed(seed)
+    net = RRFormer(**SMALL, swin_body="active").train()
+    x, target = picture(batch=2), 0.5 * picture(batch=2)
+    assert float(net(x).detach().amin()) > 0
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(12):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = (net(x) - target).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"swin_body": "on"}, "swin_body is 'on'"),
+        ({"hypercolumn": True}, "in_channels is 3; a hypercolumn has 1475"),
+        ({"num_heads": [3]}, "depths has 2 groups and num_heads 1"),
+        ({"num_heads": [5, 5]}, "12 channels do not go into 5 heads"),
+        ({"img_size": 36}, "takes multiples of 4"),
+    ],
+)
+def test_networks_that_there_are_not(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        network(**config)
+
+
+@pytest.mark.parametrize(("height", "width"), [(33, 32), (32, 41), (30, 64)])
+def test_sizes_that_it_does_not_take(height: int, width: int) -> None:
+    with pytest.raises(ModelError, match=f"even sides from 32 px; pad {width} x {height} px"):
+        run(network(), picture(height, width))
