@@ -44,6 +44,16 @@ class Photograph:
         mixed = torch.einsum("ij,jhw->ihw", camera, self.pixels).clamp_(min=0.0)
         return Photograph(mixed, camera @ self.light)
 
+    def beside(self, other: Photograph, gain: float) -> Photograph:
+        """Another picture, under the light of this one, at its right side: as bright on average, times a gain.
+
+        Heights are cut to that of the lower one; light beyond 1.0 counts as 1.0 in the averages.
+        """
+        lit = other.relit(self.light).pixels
+        height = min(self.pixels.shape[1], lit.shape[1])
+        one, two = (pixels[:, :height] / pixels.clamp(max=1.0).mean() for pixels in (self.pixels, lit))
+        return replace(self, pixels=torch.cat([one, gain * two], 2))
+
     def part(self, generator: torch.Generator, least: float, step: int) -> Photograph:
         """A random part of at least this share of height and width, every ``step``-th pixel of it."""
         height, width = self.pixels.shape[1:]

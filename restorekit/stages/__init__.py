@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from restorekit.stages.illuminant import GrayWorld as GrayWorld
     from restorekit.stages.illuminant import ShadesOfGray as ShadesOfGray
     from restorekit.stages.illuminant import WhitePatch as WhitePatch
+    from restorekit.stages.illuminant_dual import DualExposure as DualExposure
     from restorekit.stages.lens import Correct as Correct
     from restorekit.stages.merge import Radiance as Radiance
     from restorekit.stages.profile import Look as Look
@@ -95,6 +96,11 @@ BUILT_IN: Mapping[str, StageEntry] = {
         ("illuminant.shades_of_gray", "illuminant:ShadesOfGray", "Estimate the light by a Minkowski mean"),
         ("illuminant.gray_edge", "illuminant:GrayEdge", "Estimate the light from the colour of edges"),
         ("illuminant.white_patch", "illuminant:WhitePatch", "Estimate the light from the brightest unclipped parts"),
+        (
+            "illuminant.dual_exposure",
+            "illuminant_dual:DualExposure",
+            "Estimate the light from what differs between a short and a long exposure",
+        ),
         ("illuminant.temperature", "white_point:Temperature", "Set the light by its temperature and tint"),
         ("illuminant.gray_patch", "white_point:GrayPatch", "Take the light from a gray patch of the picture"),
         ("color.white_balance", "color:WhiteBalance", "Scale the channels so that the light's white is neutral"),

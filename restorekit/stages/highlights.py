@@ -143,7 +143,7 @@ def _by_windows(frame: Frame, clipped: Tensor, gains: Tensor, levels: Tensor) ->
         y, x = max(top - REACH_PX, 0), max(left - REACH_PX, 0)
         part = (slice(None), slice(y, bottom + REACH_PX), slice(x, right + REACH_PX))
         region = Region(here.top + y, here.full_height)
-        window = replace(frame, pixels=frame.pixels[part], masks={}, alpha=None, region=region)
+        window = replace(frame, pixels=frame.pixels[part].contiguous(), masks={}, alpha=None, region=region)
         rebuilt = _rebuilt(window, clipped[part], gains, levels)
         result[:, top:bottom, left:right] = rebuilt[:, top - y : bottom - y, left - x : right - x]
     return result

@@ -104,7 +104,7 @@ def _clipped(frame: Frame) -> Tensor | None:
     return frame.pixels >= min(level)
 
 
-def _usable(means: BlockMeans) -> Tensor:
+def usable(means: BlockMeans) -> Tensor:
     """Blocks ``[h,w]`` that are clean and bright enough to have a colour."""
     brightness = means.values.sum(0)
     clean = brightness[means.clean]
@@ -135,7 +135,7 @@ class _Estimator(Stage):
     def light(self, frame: Frame) -> RGB | None:
         """Camera RGB of the light, green = 1, without gains already applied; ``None`` where nothing shows it."""
         means = block_means(frame)
-        color = self.estimate(means, _usable(means)).tolist()
+        color = self.estimate(means, usable(means)).tolist()
         red, green, blue = (x / gain for x, gain in zip(color, frame.facts.white_balance or (1.0,) * 3, strict=True))
         return per_green((red, green, blue))
 

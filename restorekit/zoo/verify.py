@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from restorekit.errors import ModelError
+from restorekit.stages.illuminant_models import load_estimator
 from restorekit.zoo import checkpoint, store
 from restorekit.zoo.card import ModelCard
 from restorekit.zoo.load import load_network
@@ -17,7 +18,9 @@ def problem(card: ModelCard) -> str | None:
     try:
         said = checkpoint.metadata(path)
         whole = said.get("fingerprint") in (None, checkpoint.fingerprint(checkpoint.read(path)))
-        if whole:
+        if whole and card.task == "illuminant":
+            load_estimator(card)
+        elif whole:
             load_network(card)
     except ModelError as error:
         return str(error)

@@ -42,6 +42,20 @@ def test_what_is_clipped_becomes_a_lamp_of_the_light() -> None:
     assert torch.equal(found, clipped.pixels)
 
 
+def test_pictures_beside_each_other_are_in_one_light() -> None:
+    other = Photograph(
+        torch.full((3, 20, 10), 0.5) * torch.tensor([1.0, 0.9, 0.2])[:, None, None], torch.tensor([1.0, 0.9, 0.2])
+    )
+    found = photograph().beside(other, 0.5)
+    assert found.pixels.shape == (3, 20, 40) and torch.equal(found.light, LIGHT)
+    left, right = found.pixels[:, :, :30], found.pixels[:, :, 30:]
+    assert torch.allclose(right[:, 0, 0] / right[1, 0, 0], LIGHT / LIGHT[1], atol=1e-5), (
+        "a gray card in the other light"
+    )
+    assert float(left.mean()) == pytest.approx(1.0, rel=1e-4)
+    assert float(right.mean()) == pytest.approx(0.5, rel=1e-4)
+
+
 def test_a_part_lies_in_the_picture() -> None:
     whole = photograph()
     for seed in range(5):

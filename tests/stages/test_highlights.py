@@ -155,6 +155,14 @@ def test_works_after_demosaicing_too() -> None:
     torch.testing.assert_close(got, torch.full_like(got, WHITEST))
 
 
+def test_a_small_blown_part_of_a_wide_rgb_picture() -> None:
+    """Only a window around it is looked at; it is as in a picture of that part alone."""
+    scene = np.full((3, 96, 1600), 0.2)
+    scene[:, 40:52, 232:244] = 5.0
+    wide, part = (Highlights()(sensed(scene[:, :, left:right], ())).pixels for left, right in ((0, 1600), (128, 352)))
+    assert float(wide[1, 46, 238]) > 1.5 and torch.allclose(wide[:, :, 200:280], part[:, :, 72:152], atol=1e-6)
+
+
 def test_missing_facts_and_masks_are_named() -> None:
     frame = sensed(sun())
     with pytest.raises(StageError, match="illuminant"):
