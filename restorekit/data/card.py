@@ -12,7 +12,7 @@ import pydantic
 import yaml
 
 from restorekit.data.pattern import Pattern
-from restorekit.errors import InputError
+from restorekit.errors import InputError, first_mistake
 from restorekit.zoo.card import Paper
 
 _LOADER: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -124,6 +124,4 @@ def read_card(path: Path) -> DatasetCard:
     try:
         return DatasetCard(**{"id": path.stem, **content})
     except (TypeError, pydantic.ValidationError) as error:
-        first = error.errors()[0] if isinstance(error, pydantic.ValidationError) else {"loc": (), "msg": str(error)}
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where or 'card'}: {first['msg']}; mend the card") from None
+        raise InputError(f"{path}: {first_mistake(error)}; mend the card") from None

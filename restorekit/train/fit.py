@@ -22,7 +22,7 @@ from restorekit.data.steps import chain
 from restorekit.errors import RestorekitError
 from restorekit.train.keeper import CHECKPOINT, RECIPE, Keeper, Tell
 from restorekit.train.recipe import Recipe, read_recipe
-from restorekit.train.restoration import Restoration
+from restorekit.train.restoration import RestorationModule
 from restorekit.train.samples import Samples
 from restorekit.train.validation import Validation
 from restorekit.zoo.load import opened
@@ -106,10 +106,10 @@ def train(
         held_out = Validation(good, good.paths, poor, made, scale=scale, pixels=recipe.pixels)
         if held_out.left_out:
             tell(f"{validation.targets}: {held_out.left_out} pictures are too small to be measured")
-    module = Restoration(network, recipe, samples, resources.workers)
+    module = RestorationModule(network, recipe, samples, resources.workers)
     deadline = None if resources.budget_s is None else begun + resources.budget_s
     keeper = Keeper(weights, resources.checkpoint_every, deadline, held_out, tell)
-    with _hushed(), keeper.stopping(), torch.random.fork_rng():
+    with _hushed(), keeper.stopping(), torch.random.fork_rng(devices=()):
         trainer = L.Trainer(
             accelerator=resources.device.type,
             devices=[resources.device.index] if resources.device.index is not None else resources.devices,

@@ -57,7 +57,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Fit:
     """How an estimator is fitted. ``smoothness`` weighs squared differences between neighbouring bins.
 
     Of several starts the one with the least error in training counts: some leave the bias of ECCC where it is.
@@ -71,9 +71,9 @@ class Recipe:
     starts: int = 1
 
 
-RECIPES = {
-    "emlp": Recipe(steps=1500, rate=1e-2, batch=256, decay=1e-2),
-    "eccc": Recipe(steps=500, rate=0.1, batch=128, smoothness=1e-3, starts=4),
+FITS = {
+    "emlp": Fit(steps=1500, rate=1e-2, batch=256, decay=1e-2),
+    "eccc": Fit(steps=500, rate=0.1, batch=128, smoothness=1e-3, starts=4),
 }
 
 
@@ -90,11 +90,11 @@ def angular_error(found: Tensor, truth: Tensor) -> Tensor:
 
 
 def fitted(method: str, examples: Examples, seed: int) -> Emlp | Eccc:
-    """An estimator with the smallest mean angular error that its recipe finds, in eval mode."""
-    recipe = RECIPES[method]
+    """An estimator with the smallest mean angular error that its fit finds, in eval mode."""
+    fit = FITS[method]
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        found = [_fitted_once(method, examples, recipe) for _ in range(recipe.starts)]
+        found = [_fitted_once(method, examples, fit) for _ in range(fit.starts)]
     return min(found, key=lambda estimator: float(errors(estimator, examples).mean()))
 
 
@@ -103,15 +103,15 @@ def errors(estimator: Emlp | Eccc, examples: Examples) -> Tensor:
     return angular_error(estimator(examples.features, examples.histograms), examples.lights)
 
 
-def _fitted_once(method: str, examples: Examples, recipe: Recipe) -> Emlp | Eccc:
+def _fitted_once(method: str, examples: Examples, fit: Fit) -> Emlp | Eccc:
     estimator: Emlp | Eccc = Emlp() if method == "emlp" else Eccc()
-    optimizer = torch.optim.AdamW(estimator.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, recipe.steps)
-    for _ in range(recipe.steps):
-        batch = examples.chosen(torch.randint(0, len(examples.lights), (recipe.batch,)))
+    optimizer = torch.optim.AdamW(estimator.parameters(), lr=fit.rate, weight_decay=fit.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, fit.rate, fit.steps)
+    for _ in range(fit.steps):
+        batch = examples.chosen(torch.randint(0, len(examples.lights), (fit.batch,)))
         loss = errors(estimator, batch).mean()
         if isinstance(estimator, Eccc):
-            loss = loss + recipe.smoothness * (_roughness(estimator.filters) + _roughness(estimator.biases))
+            loss = loss + fit.smoothness * (_roughness(estimator.filters) + _roughness(estimator.biases))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from restorekit.errors import InputError, ModelError, RestorekitError
-from restorekit.train.restoration import Restoration
+from restorekit.train.restoration import RestorationModule
 from restorekit.train.validation import Validation
 from restorekit.zoo import checkpoint
 from restorekit.zoo.card import ModelCard
@@ -79,7 +79,7 @@ class Keeper(Callback):
         if isinstance(exception, InputError) and self.losses:
             self._keep(trainer, module)
 
-    def settle(self, trainer: L.Trainer, module: Restoration) -> None:
+    def settle(self, trainer: L.Trainer, module: RestorationModule) -> None:
         """Write the weights if those there are of another step, as when a run was killed between two files."""
         if trainer.is_global_zero and self._written() != str(trainer.global_step):
             self._write(trainer, module)
@@ -92,7 +92,7 @@ class Keeper(Callback):
         step = trainer.global_step
         if step == self.kept:
             return
-        assert isinstance(module, Restoration)
+        assert isinstance(module, RestorationModule)
         loss = math.fsum(float(value) for value in self.losses) / len(self.losses)
         finite = all(bool(weights.isfinite().all()) for weights in module.network.parameters())
         if not (math.isfinite(loss) and finite):
@@ -121,7 +121,7 @@ class Keeper(Callback):
         except ModelError:
             return None
 
-    def _write(self, trainer: L.Trainer, module: Restoration) -> None:
+    def _write(self, trainer: L.Trainer, module: RestorationModule) -> None:
         recipe = module.recipe
         card = ModelCard(
             id=self.weights.stem,
@@ -135,7 +135,7 @@ class Keeper(Callback):
             data=recipe.data,
             padding="reflect" if module.network.tiling.grid > 1 else "none",
             tile=module.network.tiling.fixed,
-            precisions=("fp32", "bf16"),
+            precisions=("fp32",) if recipe.precision == "fp32" else ("fp32", recipe.precision),
             licence="unknown",
         )
         checkpoint.write(

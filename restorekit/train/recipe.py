@@ -24,11 +24,7 @@ Decay = Annotated[float, pydantic.Field(ge=0, lt=1)]
 """What is left of an average after a step."""
 
 
-class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Recipe(_Part):
+class Recipe(pydantic.BaseModel):
     """How a model is trained.
 
     ``patch`` px of the degraded picture make a sample, ``batch`` samples a step, of all devices together. The learning
@@ -38,6 +34,8 @@ class Recipe(_Part):
     agree. ``task`` and ``pixels`` are those of model cards. Without a ``degradation`` the inputs come from a folder of
     their own. ``precision`` is that of the layers in between; weights, optimizer and loss are float32.
     """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     summary: str
     architecture: str
@@ -126,6 +124,7 @@ def fine_tuning(id: str, paired: bool) -> Recipe:
         return base.model_copy(
             update={
                 "summary": summary,
+                "data": "own pictures",
                 "start": id,
                 "learning_rate": base.learning_rate / 10,
                 "warmup": 20,

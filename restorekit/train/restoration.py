@@ -22,7 +22,7 @@ from restorekit.zoo.model import channels_last
 Several = list[Tensor] | tuple[Tensor, ...]
 
 
-class Restoration(L.LightningModule):
+class RestorationModule(L.LightningModule):
     """A network in training. Batches go on after the step that a checkpoint was written at."""
 
     def __init__(self, network: Network, recipe: Recipe, samples: Samples, workers: int = 0) -> None:
@@ -53,7 +53,7 @@ class Restoration(L.LightningModule):
         degraded, target = batch
         total, parts = self.loss(self.network(degraded).float(), target)
         self.log_dict({f"loss/{name}": value for name, value in parts.items()})
-        self.log("loss", total, prog_bar=True)
+        self.log("loss", total)
         assert isinstance(total, Tensor)
         return total
 

@@ -18,7 +18,7 @@ from restorekit.errors import InputError
 from restorekit.planes import to_float
 
 
-class Pictures(Protocol):
+class PictureList(Protocol):
     """Pictures ``[3,H,W]`` of 8 bits, by number."""
 
     def __len__(self) -> int: ...
@@ -35,12 +35,12 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(
         self,
-        targets: Pictures,
+        targets: PictureList,
         names: Sequence[object],
         patch: int,
         seed: int,
         chain: Chain | None = None,
-        inputs: Pictures | None = None,
+        inputs: PictureList | None = None,
         *,
         scale: int = 1,
         flips: bool = True,

@@ -12,7 +12,7 @@ from restorekit.data.degradation import Chain, seeded
 from restorekit.errors import InputError
 from restorekit.metrics.psnr import psnr
 from restorekit.planes import to_float
-from restorekit.train.samples import Pictures, check_sizes, in_pixels
+from restorekit.train.samples import PictureList, check_sizes, in_pixels
 
 SIDE = 256
 """Of each picture the middle is taken, at most so many px of the degraded picture a side."""
@@ -30,9 +30,9 @@ class Validation:
 
     def __init__(
         self,
-        targets: Pictures,
+        targets: PictureList,
         names: Sequence[object],
-        inputs: Pictures | None = None,
+        inputs: PictureList | None = None,
         chain: Chain | None = None,
         *,
         scale: int = 1,

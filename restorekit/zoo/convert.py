@@ -41,7 +41,8 @@ def from_flax(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
 
     Raises ModelError for arrays that are no weights of dense layers, convolutions in two dimensions or normalisations.
     """
-    own = {name.removeprefix(TARGET): arrays[name] for name in arrays if name.startswith(TARGET) or not is_flax(arrays)}
+    optimised = is_flax(arrays)
+    own = {name.removeprefix(TARGET): arrays[name] for name in arrays if name.startswith(TARGET) or not optimised}
     state = {}
     for name, array in own.items():
         layer, _, kind = name.rpartition("/")

@@ -39,8 +39,8 @@ def test_a_pair_is_a_short_and_a_long_exposure() -> None:
 
 
 def shorter(monkeypatch: pytest.MonkeyPatch, method: str, steps: int, starts: int) -> None:
-    recipe = replace(illuminant.RECIPES[method], steps=steps, batch=24, starts=starts)
-    monkeypatch.setitem(illuminant.RECIPES, method, recipe)
+    recipe = replace(illuminant.FITS[method], steps=steps, batch=24, starts=starts)
+    monkeypatch.setitem(illuminant.FITS, method, recipe)
 
 
 @pytest.mark.parametrize(("method", "steps"), [("emlp", 400), ("eccc", 60)])

@@ -14,7 +14,7 @@ pytest.importorskip("lightning")
 from restorekit.architectures import create
 from restorekit.data.steps import Step, chain
 from restorekit.train.recipe import Recipe
-from restorekit.train.restoration import Restoration
+from restorekit.train.restoration import RestorationModule
 from restorekit.train.samples import Samples
 
 RECIPE = Recipe(
@@ -33,10 +33,10 @@ RECIPE = Recipe(
 )
 
 
-def module(recipe: Recipe = RECIPE) -> Restoration:
+def module(recipe: Recipe = RECIPE) -> RestorationModule:
     picture = torch.zeros(3, 64, 64, dtype=torch.uint8)
     network = create(recipe.architecture, **recipe.config)
-    return Restoration(network, recipe, Samples([picture], "a", 16, 0, chain(recipe.degradation)))
+    return RestorationModule(network, recipe, Samples([picture], "a", 16, 0, chain(recipe.degradation)))
 
 
 def rates(recipe: Recipe) -> list[float]:
