@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
+import colour  # noqa: F401
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does: idle threads sleep instead of spinning
+
+# Without matplotlib, colour-science leaves a stand-in, which Lightning would take for the real one.
+for name in [name for name, module in sys.modules.items() if isinstance(module, MagicMock)]:
+    del sys.modules[name]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -98,7 +98,7 @@ def train(
     targets, inputs = _pictures(folders, made, resources)
     samples = Samples(
         targets, targets.paths, recipe.patch, recipe.seed, made, inputs, scale=scale, flips=recipe.flips,
-        pixels=recipe.pixels,
+        pixels=recipe.pixels, reduction=recipe.reduction,
     )  # fmt: skip
     held_out = None
     if validation is not None:
@@ -148,6 +148,8 @@ def _possible(recipe: Recipe, resources: Resources) -> None:
         raise RestorekitError(f"{resources.devices} devices, but {resources.device} is one; name it without a number")
     if recipe.precision == "fp16" and resources.device.type == "cpu":
         raise RestorekitError("precision: fp16: CPUs do not train in it; take bf16 or fp32 in the recipe")
+    if recipe.reduction != (1.0, 1.0) and not recipe.degradation:
+        raise RestorekitError("reduction: is for pictures that a degradation makes poor; leave it out for pairs")
     if recipe.batch % resources.devices:
         raise RestorekitError(f"a batch of {recipe.batch} cannot be shared among {resources.devices} devices")
 

@@ -13,6 +13,7 @@ import pydantic
 import yaml
 
 from restorekit import bundled
+from restorekit.data.ranges import ORDERED
 from restorekit.data.steps import Step
 from restorekit.errors import RestorekitError, first_mistake
 from restorekit.zoo.card import ModelCard, Task
@@ -23,6 +24,9 @@ SUFFIX = ".recipe.yaml"
 Decay = Annotated[float, pydantic.Field(ge=0, lt=1)]
 """What is left of an average after a step."""
 
+Factor = Annotated[float, pydantic.Field(ge=1, le=8)]
+"""By how much both sides of a picture become smaller."""
+
 
 class Recipe(pydantic.BaseModel):
     """How a model is trained.
@@ -31,8 +35,10 @@ class Recipe(pydantic.BaseModel):
     rate rises over ``warmup`` steps to ``learning_rate`` and falls along half a cosine to ``final`` of it at the last
     of ``steps``. ``ema`` is the decay a step of the averaged weights, which are the result. ``loss`` weighs losses by
     name (:mod:`restorekit.train.losses`). ``start`` is a model, or a file, whose weights are taken where name and shape
-    agree. ``task`` and ``pixels`` are those of model cards. Without a ``degradation`` the inputs come from a folder of
-    their own. ``precision`` is that of the layers in between; weights, optimizer and loss are float32.
+    agree. Good pictures are reduced by a factor drawn from ``reduction`` before they are degraded, which leaves less of
+    their own noise and JPEG, and more detail. ``task`` and ``pixels`` are those of model cards. Without a
+    ``degradation`` the inputs come from a folder of their own. ``precision`` is that of the layers in between; weights,
+    optimizer and loss are float32.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -46,6 +52,7 @@ class Recipe(pydantic.BaseModel):
     degradation: tuple[Step, ...] = ()
     scale: int = pydantic.Field(default=1, ge=1, le=16, description="Of pairs; a degradation has its own")
     start: str | None = None
+    reduction: Annotated[tuple[Factor, Factor], ORDERED] = (1.0, 1.0)
     patch: int = pydantic.Field(ge=8, le=1024)
     batch: int = pydantic.Field(ge=1)
     steps: int = pydantic.Field(ge=1)

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from restorekit.color.ycbcr import luma, to_ycbcr
-from restorekit.data.degradation import Chain, chance, seeded, whole
+from restorekit.data.degradation import Chain, chance, eight_bit, seeded, uniform, whole
 from restorekit.errors import InputError
 from restorekit.planes import to_float
+from restorekit.stages.resampling import bicubic, resampled
 
 
 class PictureList(Protocol):
@@ -30,7 +31,8 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     """``(input [3,p,p], target [3,scale*p,scale*p])``, float32 in 0..1, from pictures ``[3,H,W]`` of 8 bits.
 
     ``names`` are what errors call the pictures. Pictures and places in them are drawn evenly, and with ``flips`` one of
-    eight orientations. Inputs are degraded targets, or with ``inputs`` the same places of these pictures.
+    eight orientations. Inputs are degraded targets, or with ``inputs`` the same places of these pictures. Targets that
+    are degraded are first reduced by a factor drawn from ``reduction``, no further than the picture has pixels for.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         scale: int = 1,
         flips: bool = True,
         pixels: str = "rgb",
+        reduction: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         if (chain is None) == (inputs is None):
             raise ValueError("inputs are either degraded targets or pictures of their own")
         self.targets, self.names, self.inputs, self.chain = targets, names, inputs, chain
         self.patch, self.seed, self.flips, self.pixels = patch, seed, flips, pixels
+        self.reduction = reduction
         self.scale = chain.scale if chain else scale
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
@@ -66,11 +70,20 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         assert self.chain is not None
         margin, scale = self.chain.margin, self.scale
         size = self.patch * scale + 2 * margin
-        clean = to_float(self._square(picture, size, index, generator)[0])
+        clean = self._reduced(picture, size, index, generator)
         degraded = self.chain(clean, generator)
         edge = margin // scale
         inner = degraded[:, edge : edge + self.patch, edge : edge + self.patch]
         return inner, clean[:, margin : size - margin, margin : size - margin]
+
+    def _reduced(self, picture: Tensor, size: int, index: int, generator: torch.Generator) -> Tensor:
+        """A part of a picture in 0..1, ``size`` px a side after it was reduced."""
+        if self.reduction == (1.0, 1.0):
+            return to_float(self._square(picture, size, index, generator)[0])
+        side = round(size * uniform(generator, self.reduction))
+        side = max(size, min(side, *picture.shape[1:]))
+        square = to_float(self._square(picture, side, index, generator)[0])
+        return eight_bit(resampled(square, size, size, bicubic))
 
     def _cut(self, poor: Tensor, good: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         scale = self.scale

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from restorekit.color.ycbcr import luma, to_ycbcr
 from restorekit.data import create
-from restorekit.data.degradation import Chain
+from restorekit.data.degradation import Chain, seeded
 from restorekit.errors import InputError
 from restorekit.metrics.super_resolution import reduced
 from restorekit.planes import to_float
@@ -51,6 +51,22 @@ def test_patches_of_a_picture_are_those_of_the_whole() -> None:
             seen += 1
             assert torch.allclose(low, whole[:, top // 2 : top // 2 + 10, left // 2 : left // 2 + 10], atol=1e-6)
     assert seen >= 3
+
+
+def test_targets_are_reduced_before_they_are_degraded() -> None:
+    """Of stripes of 4 px, reduced by 2, stripes of 2 px remain; of a picture with no pixels to spare, all of them."""
+    stripes = (torch.arange(400) // 4 % 2 * 255).to(torch.uint8).expand(3, 400, 400)
+    chain = Chain([create("bicubic", scale=2)])
+    small = Samples([stripes], "a", 16, 0, chain, flips=False, reduction=(2.0, 2.0))[0][1]
+    width = float((small[0, 0] > 0.5).float().diff().abs().nonzero().diff(dim=0).float().mean())
+    assert width == pytest.approx(2.0, abs=0.2)
+    assert torch.allclose(small, small.mul(255).round().div(255), atol=1e-6)
+    drawn = Samples([stripes], "a", 16, 0, chain, reduction=(1.0, 2.0))
+    assert all(pair[0].shape[-1] == 16 and pair[1].shape[-1] == 32 for pair in (drawn[number] for number in range(8)))
+    exact = pictures(1, 40, 40)[0]
+    low, high = Samples([exact], "a", 16, 0, chain, flips=False, reduction=(1.5, 2.0))[0]
+    assert torch.allclose(high, to_float(exact)[:, 4:36, 4:36], atol=1e-6)
+    assert torch.allclose(low, chain(to_float(exact), seeded(0))[:, 2:18, 2:18], atol=1e-6)
 
 
 def test_pairs_are_cut_at_the_same_place() -> None:
