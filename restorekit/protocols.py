@@ -24,7 +24,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from restorekit.data.degradation import Chain, seeded
+from restorekit.data.degradation import Chain, PictureList, seeded
 from restorekit.data.steps import Step, chain
 from restorekit.errors import InputError, RestorekitError
 from restorekit.frame import Frame
@@ -117,12 +117,12 @@ def jpeg(quality: int = QUALITY) -> Protocol:
     return Protocol(f"quality {quality}", f"--quality {quality}", measures, given)
 
 
-def synthetic(text: str, seed: int = 0, task: str | None = None) -> Protocol:
+def synthetic(text: str, seed: int = 0, task: str | None = None, pictures: PictureList = ()) -> Protocol:
     """Degradations of :mod:`restorekit.data`, written as YAML: a name, ``name: {parameter: value}``, or a list of such.
 
-    Raises InputError where the text is none.
+    ``pictures`` are those that they may mix in. Raises InputError where the text is none.
     """
-    steps = degradations(text)
+    steps = degradations(text).given(pictures)
 
     def given(reference: Reference) -> Tensor:
         return steps(to_float(reference.rgb), seeded(seed, reference.number))

@@ -184,6 +184,18 @@ def test_the_input_itself_is_measured(restorekit: Run, folder: Path) -> None:
     assert code == 0 and out.splitlines()[-1].startswith("mean")
 
 
+def test_references_are_reflected_in_each_other(restorekit: Run, tmp_path: Path) -> None:
+    """A black one alone stays black; beside a white one it may be lit, each time alike."""
+    black = tmp_path / "black"
+    black.mkdir()
+    Image.new("RGB", (48, 48)).save(black / "0.png")
+    command = "eval", "input", black, "--degradation", "reflection: {methods: [ceilnet]}", "--json"
+    assert json.loads(restorekit(*command)[1])["images"][0]["psnr_rgb_db"] is None
+    Image.new("RGB", (48, 48), "white").save(black / "1.png")
+    found = [json.loads(restorekit(*command, "--seed", seed)[1])["images"][0] for seed in (0, 1, 2, 3, 4, 0)]
+    assert found[0] == found[-1] and any(one["psnr_rgb_db"] is not None for one in found)
+
+
 def test_json_has_what_a_card_says_of_it(restorekit: Run, folder: Path) -> None:
     """The entry fits the card, and its command gives the same numbers."""
     found = json.loads(restorekit("eval", "input", folder, "--sigma", 15, "--seed", 3, "--json")[1])

@@ -205,6 +205,11 @@ class TestSynthetic:
         assert not torch.equal(given, synthetic(text, seed=1).given(one))
         assert not torch.equal(given, synthetic(text).given(reference(one.pixels, 1)))
 
+    def test_other_pictures_are_mixed_in(self) -> None:
+        black, text = reference(torch.zeros(3, 40, 48, dtype=torch.uint8)), "reflection: {methods: [ceilnet]}"
+        assert float(synthetic(text, pictures=[picture()]).given(black).min()) > 0.05
+        assert float(synthetic(text).given(black).max()) == 0.0
+
     def test_the_scale_is_that_of_the_degradation(self) -> None:
         protocol = synthetic("bicubic: {scale: 3}")
         assert (protocol.scale, protocol.border) == (3, 3)

@@ -110,7 +110,7 @@ def evaluate(
     paths, of_their_own = _pictures(folder, inputs, pattern)
     distance = _distance(lpips)
     restorer = _restorer(model, scale, assignments or [], device, precision, tile)
-    protocol = _protocol(restorer, asked, of_their_own, seed)
+    protocol = _protocol(restorer, asked, paths, of_their_own, seed)
     protocol.check(model, restorer.scale)
     own = _options(pattern, scale, assignments or [], precision, tile)
     what = Evaluation(model, folder, protocol, lpips, own)
@@ -179,14 +179,17 @@ def _restorer(
     return restorers.of_pipeline(name, pipeline, scale, settings)
 
 
-def _protocol(restorer: Restorer, asked: Mapping[str, Any], inputs: list[Path], seed: int) -> Protocol:
+def _protocol(
+    restorer: Restorer, asked: Mapping[str, Any], paths: list[Path], inputs: list[Path], seed: int
+) -> Protocol:
     """The protocol that an option asks for, or that of the task of the model."""
     from restorekit import protocols
+    from restorekit.data.folders import Pictures
 
     makers: Mapping[str, Callable[[Any], Protocol]] = {
         "--sigma": lambda sigma: protocols.denoising(sigma, seed),
         "--quality": lambda quality: protocols.jpeg(quality),
-        "--degradation": lambda text: protocols.synthetic(text, seed, restorer.task),
+        "--degradation": lambda text: protocols.synthetic(text, seed, restorer.task, Pictures(paths)),
         "--inputs": lambda folder: protocols.paired(folder, inputs, restorer.scale, restorer.task),
     }
     for option, value in asked.items():

@@ -33,6 +33,13 @@ DEGRADATIONS: Mapping[str, DegradationEntry] = {
         ("jpeg", "jpeg:Jpeg", "Compress as JPEG"),
         ("real_world", "real_world:RealWorld", "Blur, resize, noise and JPEG, twice over"),
         ("camera_noise", "camera_noise:CameraNoise", "Back to RAW, shot and read noise, and the ISP again"),
+        ("low_light", "low_light:LowLight", "Less light on the sensor, or a curve that darkens, and the noise of that"),
+        ("reflection", "reflection:Reflection", "Add what a glass pane in front of the camera reflects"),
+        ("rain", "rain:Rain", "Let it rain: streaks of falling drops, and the veil of far ones"),
+        ("raindrops", "raindrops:Raindrops", "Put drops of rain on the glass in front of the camera"),
+        ("snow", "snow:Snow", "Let it snow: flakes one by one and their veil, or particles of noise"),
+        ("haze", "haze:Haze", "Put haze in front of a depth that is drawn"),
+        ("weather", "weather:Weather", "One of rain, raindrops, snow and haze"),
     )
 }
 

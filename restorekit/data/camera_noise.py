@@ -59,6 +59,10 @@ class CameraNoise(Degradation):
         return max(Demosaic(method=method).reach().halo for method in self.methods) + sharpening
 
     def degrade(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        return self.lit(clean, 1.0, generator)
+
+    def lit(self, clean: Tensor, light: Tensor | float, generator: torch.Generator) -> Tensor:
+        """The same where only so much light (a factor, or a map ``[H,W]`` of them) falls on the sensor."""
         camera = random_camera(generator, uniform(generator, self.red_gain), uniform(generator, self.blue_gain))
         development = Development(
             camera,
@@ -71,7 +75,8 @@ class CameraNoise(Degradation):
         read = read_noise(shot, spread)
         bits = self.bits[whole(generator, 0, len(self.bits) - 1)]
         method = self.methods[whole(generator, 0, len(self.methods) - 1)]
-        numbers = recorded(unprocess(clean, development), shot, read, bits, generator)
+        scene = unprocess(clean, development)
+        numbers = recorded(scene.with_pixels(scene.pixels * light), shot, read, bits, generator)
         return eight_bit(developed(BlackLevel()(numbers), development, method).pixels)
 
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
+
+
+class PictureList(Protocol):
+    """Pictures ``[3,H,W]`` of 8 bits, by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Tensor: ...
 
 
 class Degradation:
@@ -34,6 +42,10 @@ class Degradation:
         """Patches begin at a multiple of so many px of what this degradation is given."""
         return self.scale
 
+    def given(self, pictures: PictureList) -> Self:
+        """The same degradation, with the pictures that it may mix in."""
+        return self
+
     def degrade(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """``[3,H,W]`` float32, encoded sRGB, to ``[3,H/scale,W/scale]``; H and W are multiples of ``scale``.
 
@@ -54,6 +66,10 @@ class Chain:
             grid = math.lcm(grid, step.grid * scale)
             scale *= step.scale
         self.margin = math.ceil(reach / grid) * grid
+
+    def given(self, pictures: PictureList) -> Chain:
+        """The same chain, with the pictures that its steps may mix in."""
+        return Chain([step.given(pictures) for step in self.steps])
 
     def __call__(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """``[3,H,W]`` in 0..1 to ``[3,H/scale,W/scale]``."""

@@ -46,6 +46,24 @@ def low_pass(radius: int, cutoff: float) -> NDArray[np.float64]:
     return _normalized(kernel)
 
 
+def disk(radius: float) -> NDArray[np.float64]:
+    """The picture of a point out of focus: a disk of this radius in px, its sum 1; pixels at its edge count in part."""
+    axis = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
+    kernel = np.clip(radius + 0.5 - np.hypot(axis[:, None], axis), 0.0, 1.0)
+    return _normalized(kernel)
+
+
+def line(length: float, slant: float) -> NDArray[np.float64]:
+    """A kernel of sum 1: a line a pixel wide, ``slant`` degrees from the vertical, its lower end to the right."""
+    radius = math.ceil(length / 2)
+    right = np.arange(-radius, radius + 1)
+    down, angle = right[:, None], math.radians(slant)
+    across = np.abs(right * math.cos(angle) - down * math.sin(angle))
+    along = np.abs(right * math.sin(angle) + down * math.cos(angle))
+    kernel = np.clip(1.0 - across, 0.0, 1.0) * np.clip(length / 2 + 0.5 - along, 0.0, 1.0)
+    return _normalized(kernel)
+
+
 def filtered(picture: Tensor, kernel: NDArray[np.float64]) -> Tensor:
     """``[3,H,W]`` float32 weighted by a kernel; mirrored beyond its edges, edge pixels repeated."""
     pixels = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())

@@ -103,7 +103,9 @@ def train(
     held_out = None
     if validation is not None:
         good, poor = _pictures(validation, made, resources)
-        held_out = Validation(good, good.paths, poor, made, scale=scale, pixels=recipe.pixels)
+        held_out = Validation(
+            good, good.paths, poor, made, scale=scale, pixels=recipe.pixels, grid=network.tiling.grid
+        )  # fmt: skip
         if held_out.left_out:
             tell(f"{validation.targets}: {held_out.left_out} pictures are too small to be measured")
     module = RestorationModule(network, recipe, samples, resources.workers)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
@@ -51,8 +53,9 @@ class RestorationModule(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         degraded, target = batch
-        total, parts = self.loss(self.network(degraded).float(), target)
-        self.log_dict({f"loss/{name}": value for name, value in parts.items()})
+        scored = [self.loss(result.float(), wanted) for result, wanted in supervised(self.network(degraded), target)]
+        total = torch.stack([loss for loss, _ in scored]).sum() if len(scored) > 1 else scored[0][0]
+        self.log_dict({f"loss/{name}": value for name, value in scored[-1][1].items()})
         self.log("loss", total)
         assert isinstance(total, Tensor)
         return total
@@ -84,10 +87,23 @@ class RestorationModule(L.LightningModule):
             average.lerp_(current, share)
 
     @property
-    def averaged(self) -> nn.Module:
+    def averaged(self) -> Network:
         """The network with averaged weights: the result."""
-        module: nn.Module = self.average.module
+        module = self.average.module
+        assert isinstance(module, Network)
         return module
+
+
+def supervised(made: Tensor | Sequence[Sequence[Tensor]], target: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Results and what they should be; of a network of several stages, each picture of every stage at its own size.
+
+    Targets are reduced to the nearest pixel, as such networks reduce what they are given (Tu et al., MAXIM, CVPR 2022).
+    """
+    if isinstance(made, Tensor):
+        return [(made, target)]
+    return [
+        (picture, F.interpolate(target, picture.shape[2:], mode="nearest-exact")) for stage in made for picture in stage
+    ]
 
 
 def _deaf(worker: int) -> None:

@@ -6,33 +6,25 @@ Sample 70,000 is the same whether training ran through, was resumed there, or ra
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from restorekit.color.ycbcr import luma, to_ycbcr
-from restorekit.data.degradation import Chain, chance, eight_bit, seeded, uniform, whole
+from restorekit.data.degradation import Chain, PictureList, chance, eight_bit, seeded, uniform, whole
 from restorekit.errors import InputError
 from restorekit.planes import to_float
 from restorekit.stages.resampling import bicubic, resampled
-
-
-class PictureList(Protocol):
-    """Pictures ``[3,H,W]`` of 8 bits, by number."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Tensor: ...
 
 
 class Samples(Dataset[tuple[Tensor, Tensor]]):
     """``(input [3,p,p], target [3,scale*p,scale*p])``, float32 in 0..1, from pictures ``[3,H,W]`` of 8 bits.
 
     ``names`` are what errors call the pictures. Pictures and places in them are drawn evenly, and with ``flips`` one of
-    eight orientations. Inputs are degraded targets, or with ``inputs`` the same places of these pictures. Targets that
-    are degraded are first reduced by a factor drawn from ``reduction``, no further than the picture has pixels for.
+    eight orientations. Inputs are degraded targets, or with ``inputs`` the same places of these pictures. Degradations
+    mix in other targets, where they mix in pictures. Targets that are degraded are first reduced by a factor drawn from
+    ``reduction``, no further than the picture has pixels for.
     """
 
     def __init__(
@@ -51,7 +43,8 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         if (chain is None) == (inputs is None):
             raise ValueError("inputs are either degraded targets or pictures of their own")
-        self.targets, self.names, self.inputs, self.chain = targets, names, inputs, chain
+        self.targets, self.names, self.inputs = targets, names, inputs
+        self.chain = chain.given(targets) if chain else None
         self.patch, self.seed, self.flips, self.pixels = patch, seed, flips, pixels
         self.reduction = reduction
         self.scale = chain.scale if chain else scale

@@ -6,26 +6,27 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from restorekit.data.degradation import Chain, seeded
+from restorekit.architectures._network import Network
+from restorekit.data.degradation import Chain, PictureList, seeded
 from restorekit.errors import InputError
 from restorekit.metrics.psnr import psnr
 from restorekit.planes import to_float
-from restorekit.train.samples import PictureList, check_sizes, in_pixels
+from restorekit.train.samples import check_sizes, in_pixels
 
 SIDE = 256
 """Of each picture the middle is taken, at most so many px of the degraded picture a side."""
 
 GRID = 32
-"""The sides are multiples of this, so that networks need no padding."""
+"""The sides are multiples of this, or of the grid of the network, so that networks need no padding."""
 
 
 class Validation:
     """Pairs cut out of the middle of pictures once, and the mean PSNR (dB, RGB) of a network on them.
 
-    ``names`` are what errors call the pictures. Raises InputError for pairs whose sizes do not go together, and where
-    no picture is large enough; ``left_out`` are not.
+    ``names`` are what errors call the pictures. Degradations mix in other targets, where they mix in pictures. Raises
+    InputError for pairs whose sizes do not go together, and where no picture is large enough; ``left_out`` are not.
     """
 
     def __init__(
@@ -37,12 +38,15 @@ class Validation:
         *,
         scale: int = 1,
         pixels: str = "rgb",
+        grid: int = 1,
     ) -> None:
         self.border, self.left_out = scale, 0
+        chain = chain.given(targets) if chain else None
+        grid = math.lcm(GRID, grid)
         self.pairs: list[tuple[Tensor, Tensor]] = []
         for index in range(len(targets)):
             target = targets[index]
-            height, width = (min(SIDE, side // scale // GRID * GRID) for side in target.shape[1:])
+            height, width = (min(max(SIDE, grid), side // scale) // grid * grid for side in target.shape[1:])
             if height == 0 or width == 0:
                 self.left_out += 1
                 continue
@@ -56,18 +60,20 @@ class Validation:
                 poor = chain(to_float(good), seeded(0, 0, index))
             self.pairs.append((in_pixels(poor, pixels), in_pixels(to_float(good), pixels)))
         if not self.pairs:
-            least = GRID * scale
+            least = grid * scale
             raise InputError(
                 f"{names[0]}: too small to be measured, as all of them; take pictures of {least} px or more"
             )
 
-    def score(self, network: nn.Module, device: torch.device) -> float:
+    def score(self, network: Network, device: torch.device) -> float:
         """Mean PSNR in dB, a border of ``scale`` px left out, results clipped to 0..1."""
         training = network.training
         network.eval()
         with torch.inference_mode():
             values = [
-                psnr(self._inner(network(poor[None].to(device)).float().cpu()[0].clamp(0, 1)), self._inner(good))
+                psnr(
+                    self._inner(network.picture(poor[None].to(device)).float().cpu()[0].clamp(0, 1)), self._inner(good)
+                )
                 for poor, good in self.pairs
             ]
         network.train(training)

@@ -14,7 +14,7 @@ pytest.importorskip("lightning")
 from restorekit.architectures import create
 from restorekit.data.steps import Step, chain
 from restorekit.train.recipe import Recipe
-from restorekit.train.restoration import RestorationModule
+from restorekit.train.restoration import RestorationModule, supervised
 from restorekit.train.samples import Samples
 
 RECIPE = Recipe(
@@ -93,3 +93,23 @@ def test_loss_is_that_of_the_recipe() -> None:
     network = copy.deepcopy(training.network)
     expected = 2 * (network(low) - high).square().mean()
     assert training.training_step((low, high)).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_networks_of_several_stages_are_supervised_at_every_size() -> None:
+    """MAXIM's own reductions of a picture are what its smaller results are compared with."""
+    network = create(
+        "maxim",
+        features=4,
+        depth=2,
+        num_supervision_scales=2,
+        block_size_hr=(2, 2),
+        grid_size_hr=(2, 2),
+        block_size_lr=(2, 2),
+    )
+    target = torch.rand((1, 3, network.tiling.grid, network.tiling.grid))
+    pairs = supervised(network(target), target)
+    assert len(pairs) == 4
+    assert all(result.shape == wanted.shape for result, wanted in pairs)
+    assert torch.equal(pairs[0][1], target[:, :, 1::2, 1::2])
+    assert torch.equal(pairs[-1][1], target)
+    assert len(supervised(target, target)) == 1

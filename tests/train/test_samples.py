@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from restorekit.color.ycbcr import luma, to_ycbcr
 from restorekit.data import create
@@ -32,6 +33,30 @@ def test_sample_depends_on_seed_and_number_alone() -> None:
     other = Samples(pictures(3), "abc", 12, 8, chain)
     assert not torch.equal(first[0][0], other[0][0])
     assert not torch.equal(first[0][0], first[1][0])
+
+
+def test_what_is_mixed_in_depends_on_seed_and_number_alone() -> None:
+    """In processes that make samples too."""
+    chain = Chain([create("reflection")])
+    first, second = (Samples(pictures(3), "abc", 32, 7, chain) for _ in range(2))
+    backwards = {number: second[number] for number in reversed(range(6))}
+    others = DataLoader(first, batch_sampler=islice(Batches(2), 3), num_workers=1, collate_fn=collated)
+    inputs = torch.cat([inputs for inputs, _ in others])
+    for number in range(6):
+        assert all(torch.equal(a, b) for a, b in zip(first[number], backwards[number], strict=True))
+        assert torch.equal(inputs[number], first[number][0])
+
+
+def test_other_targets_are_mixed_in() -> None:
+    """Black targets become as bright as one encoded picture, red, is; alone they stay black."""
+    black, red = torch.zeros(3, 40, 40, dtype=torch.uint8), torch.zeros(3, 40, 40, dtype=torch.uint8)
+    red[0] = 255
+    chain = Chain([create("reflection", methods=("ceilnet",), weight=(1, 1))])
+    both, alone = (Samples(targets, "ab", 32, 0, chain) for targets in ([black, red], [black]))
+    made = [both[number] for number in range(12)]
+    inputs = {tuple(low.mean((1, 2)).tolist()) for low, high in made if float(high.max()) == 0.0}
+    assert inputs == {(0.0, 0.0, 0.0), (1.0, 0.0, 0.0)}
+    assert all(float(alone[number][0].max()) == 0.0 for number in range(3))
 
 
 def test_patches_of_a_picture_are_those_of_the_whole() -> None:

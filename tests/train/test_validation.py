@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from restorekit.architectures._network import Network
 from restorekit.data.steps import Step, chain
 from restorekit.errors import InputError
 from restorekit.metrics.psnr import psnr
@@ -19,7 +20,7 @@ def picture(height: int, width: int) -> Tensor:
     return torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
 
-class Nearest(nn.Module):
+class Nearest(Network):
     def __init__(self, scale: int) -> None:
         super().__init__()
         self.scale = scale
@@ -44,11 +45,26 @@ def test_noise_is_that_of_the_seed_and_the_picture() -> None:
     assert not torch.equal(first[0], second[0])
 
 
+def test_other_targets_are_mixed_in() -> None:
+    steps = chain([Step(name="reflection", parameters={"methods": ["ceilnet"]})])
+    black, white = torch.zeros(3, 64, 64, dtype=torch.uint8), torch.full((3, 64, 64), 255, dtype=torch.uint8)
+    made = Validation([*[black] * 6, white], ["a"] * 7, None, steps)
+    assert any(float(poor.max()) > 0.1 for poor, _ in made.pairs[:6])
+    alone = Validation([black] * 6, ["a"] * 6, None, steps)
+    assert all(float(poor.max()) == 0.0 for poor, _ in alone.pairs)
+
+
 def test_middle_is_cut_to_whole_multiples() -> None:
     network = Nearest(1)
     noisy().score(network, CPU)
     Validation([picture(2 * SIDE, 3 * SIDE)], ["a"], None, chain([Step(name="gaussian_noise")])).score(network, CPU)
     assert network.seen == [(1, 3, 96, 64), (1, 3, SIDE, SIDE)]
+
+
+def test_sides_are_multiples_of_the_grid_of_the_network() -> None:
+    network = Nearest(1)
+    Validation([picture(100, 170)], ["a"], None, chain([Step(name="gaussian_noise")]), grid=48).score(network, CPU)
+    assert network.seen == [(1, 3, 96, 96)]
 
 
 def test_border_of_the_scale_is_left_out() -> None:
