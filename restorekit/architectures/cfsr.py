@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._bands import WHOLE, Band, Bands
+from restorekit.architectures._depthwise import Depthwise
 from restorekit.architectures._maps import convolve, mean_color, pointwise, precise
 from restorekit.architectures._network import Detected, Network
 from restorekit.tiling import Tiling
@@ -180,7 +181,7 @@ class _ConvMod(nn.Module):
 class _LargeKernelConv(nn.Module):
     def __init__(self, dim: int, size: int) -> None:
         super().__init__()
-        self.lkb_reparam = nn.Conv2d(dim, dim, size, padding=size // 2, groups=dim)
+        self.lkb_reparam = Depthwise(dim, size)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.lkb_reparam(x)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from restorekit.architectures._depthwise import Depthwise, depthwise
 from restorekit.architectures._maps import convolve, pointwise
 from restorekit.architectures._network import Detected
 from restorekit.architectures._restormer import (
@@ -165,15 +166,15 @@ def _half(convolution: nn.Conv2d, maps: Tensor, half: int) -> Tensor:
     """The first (0) or second (1) half of the channels that a convolution, depthwise or 1x1, makes."""
     weight = convolution.weight.chunk(2)[half]
     bias = None if convolution.bias is None else convolution.bias.chunk(2)[half]
-    groups = 1 if convolution.groups == 1 else len(weight)
-    return convolve(lambda x: F.conv2d(x, weight, bias, padding=convolution.padding, groups=groups), maps)
+    if convolution.groups == 1:
+        return convolve(lambda x: F.conv2d(x, weight, bias), maps)
+    return convolve(lambda x: depthwise(x, weight, bias), maps)
 
 
 def _pairs(convolution: nn.Conv2d, maps: Tensor) -> Tensor:
     """A convolution with two channels in and one out a group, as the sum of two depthwise ones: these are fast."""
     weight = convolution.weight
-    depthwise = weight.reshape(-1, 1, *weight.shape[2:])
-    maps = convolve(lambda x: F.conv2d(x, depthwise, padding=convolution.padding, groups=len(depthwise)), maps)
+    maps = convolve(lambda x: depthwise(x, weight.reshape(-1, 1, *weight.shape[2:])), maps)
     maps = maps[..., ::2] + maps[..., 1::2]
     return maps if convolution.bias is None else maps + convolution.bias
 
@@ -261,7 +262,7 @@ class _Expert(nn.Module):
 def _depthwise(dim: int, size: int, dilation: int = 1) -> tuple[nn.Module, nn.Module]:
     if size == 1:
         return _Factors(dim, dim, 1, groups=dim, bias=False), nn.Conv2d(dim, dim, 1, bias=False)
-    each = nn.Conv2d(dim, dim, size, padding=size // 2 * dilation, dilation=dilation, groups=dim, bias=False)
+    each = Depthwise(dim, size, dilation=dilation, bias=False)
     return each, nn.Conv2d(dim, dim, 1, bias=False)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from restorekit.architectures._depthwise import Depthwise
 from restorekit.architectures._maps import convolve, pointwise
 from restorekit.architectures._network import Detected
 from restorekit.architectures._restormer import (
@@ -195,8 +196,8 @@ class _DualScales(nn.Module):
             raise ValueError(f"{dim} channels times ffn_expansion_factor are {hidden}; they are a multiple of 4")
         each = hidden // 4
         self.project_in = nn.Conv2d(dim, hidden * 2, 1, bias=bias)
-        self.dwconv_5 = nn.Conv2d(each, each, 5, padding=2, groups=each, bias=bias)
-        self.dwconv_dilated2_1 = nn.Conv2d(each, each, 3, padding=2, groups=each, bias=bias, dilation=2)
+        self.dwconv_5 = Depthwise(each, 5, bias=bias)
+        self.dwconv_dilated2_1 = Depthwise(each, 3, dilation=2, bias=bias)
         self.project_out = nn.Conv2d(hidden, dim, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
