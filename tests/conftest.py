@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from unittest.mock import MagicMock
 
 import colour  # noqa: F401
 import pytest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does: idle threads sleep instead of spinning
 
@@ -32,6 +39,79 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the camera files of {folder} (set RESTOREKIT_DATA to where they are)")
     return folder
+
+
+@dataclass(frozen=True)
+class AuthorsCase:
+    """What the authors' code makes of a picture with random weights: what is said of the case, and its tensors."""
+
+    facts: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return dict(self.facts["config"])
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        return self.part("weights")
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with ``name/``, without it."""
+        start = f"{name}/"
+        return {key.removeprefix(start): value for key, value in self.tensors.items() if key.startswith(start)}
+
+    def padded_input(self, grid: int) -> Tensor:
+        """``[B,C,H,W]`` filled up to multiples of ``grid`` as by the authors' program; the result begins likewise."""
+        from torch import cat
+        from torch.nn.functional import pad
+
+        x, how = self.tensors["input"], self.facts.get("padding", self.facts.get("pad", "none"))
+        height, width = x.shape[2:]
+        if "flip-concat" in how:  # the mirrored picture, also where nothing is missing
+            x = cat((x, x.flip(2)), 2)[:, :, : (height // grid + 1) * grid]
+            return cat((x, x.flip(3)), 3)[..., : (width // grid + 1) * grid]
+        return pad(x, (0, -width % grid, 0, -height % grid), "reflect") if "reflect" in how else x
+
+
+@pytest.fixture(scope="session")
+def oracles(shared_data: Path) -> Path:
+    """Results of the authors' code, which are not part of the source tree: ``oracles`` beside ``shared_data``."""
+    folder = shared_data.parent / "oracles"
+    if not (folder / "INDEX.json").is_file():
+        pytest.skip(f"needs the authors' results in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def authors_index(oracles: Path) -> dict[str, dict[str, Any]]:
+    """What is said of each case, by its name."""
+    return {facts["case"]: facts for facts in json.loads((oracles / "INDEX.json").read_text())}
+
+
+@pytest.fixture(scope="session")
+def authors(oracles: Path, authors_index: dict[str, dict[str, Any]]) -> Callable[[str], AuthorsCase]:
+    """The results of the authors' code by the name of the case."""
+    from safetensors.torch import load_file
+
+    def case(name: str) -> AuthorsCase:
+        return AuthorsCase(authors_index[name], load_file(oracles / authors_index[name]["file"]))
+
+    return case
+
+
+@pytest.fixture(scope="session")
+def authors_shapes(oracles: Path) -> Callable[[str], dict[str, list[int]]]:
+    """The names and shapes of the weights of a published network."""
+
+    def listed(name: str) -> dict[str, list[int]]:
+        file = oracles / "full_keys" / f"{name}.json"
+        if not file.is_file():
+            pytest.skip(f"needs the authors' names in {file}")
+        names: dict[str, list[int]] = json.loads(file.read_text())
+        return names
+
+    return listed
 
 
 @pytest.fixture(scope="session")

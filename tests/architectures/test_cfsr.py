@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from restorekit.architectures._bands import Bands
 from restorekit.architectures.cfsr import CFSR
+from restorekit.testing_networks import BandLaws, run
 
 OFFICIAL: dict[str, Any] = {
     "embed_dim": 48,
@@ -25,18 +22,6 @@ OFFICIAL: dict[str, Any] = {
 SMALL: dict[str, Any] = {**OFFICIAL, "embed_dim": 8, "depths": [2, 1]}
 
 
-def oracle(shared_data: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    folder = shared_data.parent / "oracles"
-    if not (folder / "INDEX.json").is_file():
-        pytest.skip(f"needs the authors' results in {folder}")
-    case = next(case for case in json.loads((folder / "INDEX.json").read_text()) if case["case"] == name)
-    return case["config"], load_file(folder / case["file"])
-
-
-def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
-
-
 def network(**config: Any) -> CFSR:
     """With weights that matter: the layer scales of fresh ones are 1e-6."""
     torch.manual_seed(0)
@@ -46,6 +31,25 @@ def network(**config: Any) -> CFSR:
             if "layer_scale" in key or key.endswith(".bias"):
                 value.normal_(0, 0.5)
     return net
+
+
+class TestCFSR(BandLaws):
+    kind = CFSR
+    build = staticmethod(network)
+    configs = (SMALL, {**SMALL, "upsampler": "", "upscale": 1})
+    others = (
+        {**SMALL, "upscale": 3},
+        {**SMALL, "upsampler": "", "upscale": 1, "in_chans": 1},
+        {**SMALL, "dw_size": 5},
+    )
+    published = (
+        ({**OFFICIAL, "upscale": 2}, 291_324, 252),
+        ({**OFFICIAL, "upscale": 3}, 297_819, 252),
+        ({**OFFICIAL, "upscale": 4}, 306_912, 252),
+    )
+    untold = ("img_range",)
+    needs = ("lkb",)
+    tall, rows = ((37, 21),), (1, 8, 24)
 
 
 def edge_kernels() -> dict[str, Tensor]:
@@ -114,12 +118,11 @@ def reference(w: dict[str, Tensor], x: Tensor, scale: int) -> Tensor:
     ("name", "form"),
     [("CFSR_x2", "weights"), ("CFSR_x4_unmerged", "weights"), ("CFSR_x4_unmerged", "weights_unmerged")],
 )
-def test_results_of_the_authors(shared_data: Path, name: str, form: str) -> None:
-    config, tensors = oracle(shared_data, name)
-    net = CFSR(**config).eval()
-    net.load_state_dict(part(tensors, form))
-    with torch.inference_mode():
-        torch.testing.assert_close(net(tensors["input"]), tensors["output"], rtol=0, atol=2e-5)
+def test_results_of_the_authors(authors: Any, name: str, form: str) -> None:
+    case = authors(name)
+    net = CFSR(**case.config).eval()
+    net.load_state_dict(case.part(form))
+    torch.testing.assert_close(run(net, case.tensors["input"]), case.tensors["output"], rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("upsampler", ["pixelshuffledirect", ""])
@@ -157,38 +160,10 @@ def test_loading_leaves_the_state_dict_as_it_was() -> None:
     assert all(torch.equal(state[key], before[key]) for key in before)
 
 
-@pytest.mark.parametrize(("upscale", "count"), [(2, 291_324), (3, 297_819), (4, 306_912)])
-def test_official_networks(upscale: int, count: int) -> None:
-    with torch.device("meta"):
-        net = CFSR(**OFFICIAL, upscale=upscale)
-    assert sum(value.numel() for value in net.parameters()) == count
-    assert len(net.state_dict()) == 252
-    found = CFSR.detect(net.state_dict())
-    assert found is not None
-    assert found.config == {**OFFICIAL, "in_chans": 3, "upscale": upscale}
-
-
-@pytest.mark.parametrize(
-    "config",
-    [{**SMALL, "upscale": 3}, {**SMALL, "upsampler": "", "upscale": 1, "in_chans": 1}, {**SMALL, "dw_size": 5}],
-)
-@pytest.mark.parametrize("branches", [False, True])
-def test_detects_what_it_wrote(config: dict[str, Any], branches: bool) -> None:
-    state = dict(CFSR(**config).state_dict())
-    found = CFSR.detect(with_branches(state) if branches else state)
-    assert found is not None
-    assert found.config == {"in_chans": 3, "upscale": 2, **config}
-    CFSR(**found.config).load_state_dict(state)
-    assert CFSR.detect({key: value for key, value in state.items() if "lkb" not in key}) is None
-
-
-@pytest.mark.parametrize("rows", [1, 8, 24])
 @pytest.mark.parametrize("upsampler", ["pixelshuffledirect", ""])
-def test_bands_give_what_the_whole_gives(rows: int, upsampler: str) -> None:
-    net = network(**{**SMALL, "upsampler": upsampler})
-    x = torch.rand(1, 3, 37, 21)
-    with torch.inference_mode():
-        torch.testing.assert_close(net.tail(net.features(x, Bands(rows=rows))), net(x), rtol=1e-5, atol=1e-5)
+def test_the_training_form_tells_the_same(upsampler: str) -> None:
+    state = dict(network(**{**SMALL, "upsampler": upsampler}).state_dict())
+    assert CFSR.detect(with_branches(state)) == CFSR.detect(state)
 
 
 def test_far_pixels_do_not_matter() -> None:
@@ -203,29 +178,3 @@ def test_far_pixels_do_not_matter() -> None:
     assert float(difference[2 * 39 :].max()) > 1e-3
 
 
-def test_tail_looks_one_pixel_around() -> None:
-    net = network(**SMALL)
-    x = torch.rand(1, 3, 12, 16)
-    with torch.inference_mode():
-        maps, whole = net.features(x), net(x)
-        piece = net.tail(maps[..., 4 - net.tail_halo : 10 + net.tail_halo])[..., 2 * net.tail_halo : -2 * net.tail_halo]
-    torch.testing.assert_close(piece, whole[..., 8:20], rtol=0, atol=1e-5)
-
-
-def test_batch_and_precisions() -> None:
-    net = network(**SMALL)
-    x = torch.rand(2, 3, 16, 20)
-    with torch.inference_mode():
-        y = net(x)
-        torch.testing.assert_close(torch.cat([net(x[:1]), net(x[1:])]), y, rtol=0, atol=1e-5)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert float((net(x) - y).abs().mean()) < 0.02 * float(y.std())
-        half = net.bfloat16()(x.bfloat16())
-    assert half.dtype == torch.bfloat16
-    assert float((half - y).abs().mean()) < 0.04 * float(y.std())
-
-
-def test_gradients_flow() -> None:
-    net = network(**SMALL).train()
-    net(torch.rand(1, 3, 12, 12)).square().mean().backward()
-    assert all(value.grad is not None and bool(value.grad.any()) for value in net.parameters())

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +20,7 @@ from restorekit.architectures.dlgsanet import (
     _DynamicConvolution,
     origins,
 )
+from restorekit.testing_networks import RefusalLaws, picture, run
 
 OFFICIAL: dict[str, Any] = {"buildblock_type": "sparseedge", "upsampler": "pixelshuffledirect"}
 SMALL: dict[str, Any] = {**OFFICIAL, "dim": 12, "groups": 1, "blocks": 1, "restormer_num_heads": 3, "tlc_kernel": 8}
@@ -33,20 +31,64 @@ def network(**config: Any) -> DLGSANet:
     return DLGSANet(**config).eval()
 
 
+class TestDLGSANet(RefusalLaws):
+    kind = DLGSANet
+    build = staticmethod(network)
+    configs = (SMALL, {**SMALL, "buildblock_type": "edge"})
+    others = (
+        {**SMALL, "upscale": 3, "body_norm": True, "groups": 2},
+        {**SMALL, "in_chans": 1, "window_size": 5, "idynamic_num_heads": 3, "blocks": 2},
+        {**SMALL, "idynamic_ffn_expansion_factor": 2.66, "restormer_ffn_expansion_factor": 1.5},
+    )
+    published = tuple(
+        ({**OFFICIAL, "dim": dim, "groups": groups, "blocks": blocks, "upscale": upscale}, count, keys)
+        for dim, groups, blocks, counts, keys in (
+            (48, 3, 3, (565_710, 572_205, 581_298), 245),
+            (48, 4, 3, (745_188, 751_683, 760_776), 325),
+            (90, 6, 4, (4_733_724, 4_745_889, 4_762_920), 641),
+        )
+        for upscale, count in zip((2, 3, 4), counts, strict=True)
+    )
+    size = (11, 20)
+    casts = {torch.float16: 0.002, torch.bfloat16: 0.02}
+    untold = ("buildblock_type", "activation", "tlc_kernel", "img_range")
+    rounded = ("idynamic_ffn_expansion_factor", "restormer_ffn_expansion_factor")
+    needs = ("temperature",)
+    refused = (
+        ({**SMALL, "upsampler": ""}, "upsampler is ''; there is 'pixelshuffledirect'"),
+        ({**SMALL, "idynamic_ffn_type": "BaseFFN"}, "idynamic_ffn_type is 'BaseFFN'"),
+        ({**SMALL, "idynamic": False}, "idynamic is False"),
+        ({**SMALL, "buildblock_type": "restormer"}, "there is 'sparseedge' or 'edge'"),
+    )
+
+
 @pytest.mark.parametrize("name", ["DLGSANet_x2_tlc16", "DLGSANet_x4_tlc48"])
-def test_results_of_the_authors(shared_data: Path, name: str) -> None:
-    folder = shared_data.parent / "oracles"
-    if not (folder / "INDEX.json").is_file():
-        pytest.skip(f"needs the authors' results in {folder}")
-    case = next(case for case in json.loads((folder / "INDEX.json").read_text()) if case["case"] == name)
-    tensors = load_file(folder / case["file"])
-    net = DLGSANet(**case["config"]).eval()
-    net.load_state_dict({key.removeprefix("weights/"): v for key, v in tensors.items() if key.startswith("weights/")})
+def test_results_of_the_authors(authors: Any, name: str) -> None:
+    case = authors(name)
+    net = DLGSANet(**case.config).eval()
+    net.load_state_dict(case.weights)
+    x, expected = case.tensors["input"], case.tensors["output"]
+    result = run(net, x)
+    torch.testing.assert_close(result, expected, rtol=0, atol=2e-5 * float(expected.std()))
+    flipped = run(net, torch.cat((x.flip(3), x)))
+    torch.testing.assert_close(flipped[1:], result, rtol=0, atol=2e-5 * float(result.std()))
+
+
+@pytest.mark.parametrize("upscale", [2, 3, 4])
+def test_what_is_assumed_is_what_is_published(upscale: int) -> None:
+    with torch.device("meta"):
+        net = DLGSANet(**OFFICIAL, upscale=upscale, tlc_kernel=TLC_KERNEL[upscale])
+        found = DLGSANet.detect(net.state_dict())
+    assert net.tiling.fixed is not None and net.tiling.fixed % TLC_KERNEL[upscale] == 0
+    assert found is not None
+    assert found.config.items() >= {**OFFICIAL, "tlc_kernel": TLC_KERNEL[upscale], "idynamic_num_heads": 6}.items()
+    assert {"tlc_kernel" in line for line in found.assumed} == {True, False}
+
+
+def test_bands_change_nothing() -> None:
+    net, x = network(**SMALL), picture(11, 20)
     with torch.inference_mode():
-        result = net(tensors["input"])
-        torch.testing.assert_close(result, tensors["output"], rtol=0, atol=2e-5 * float(tensors["output"].std()))
-        flipped = net(torch.cat((tensors["input"].flip(3), tensors["input"])))
-        torch.testing.assert_close(flipped[1:], result, rtol=0, atol=2e-5 * float(result.std()))
+        assert torch.equal(net.features(x, Bands(rows=4)), net.features(x))
 
 
 def test_dynamic_convolution_written_out() -> None:
@@ -117,88 +159,3 @@ def test_windows_cover_everything(length: int) -> None:
     assert found[0] == 0 and found[-1] == length - 8
     assert all(0 < b - a <= 8 for a, b in pairwise(found))
     assert len(found) == -(-length // 8)
-
-
-@pytest.mark.parametrize(
-    ("dim", "groups", "blocks", "counts", "keys"),
-    [
-        (48, 3, 3, (565_710, 572_205, 581_298), 245),
-        (48, 4, 3, (745_188, 751_683, 760_776), 325),
-        (90, 6, 4, (4_733_724, 4_745_889, 4_762_920), 641),
-    ],
-)
-def test_official_networks(dim: int, groups: int, blocks: int, counts: tuple[int, ...], keys: int) -> None:
-    for upscale, count in zip((2, 3, 4), counts, strict=True):
-        config = {**OFFICIAL, "dim": dim, "groups": groups, "blocks": blocks, "upscale": upscale}
-        with torch.device("meta"):
-            net = DLGSANet(**config, tlc_kernel=TLC_KERNEL[upscale])
-        assert sum(value.numel() for value in net.parameters()) == count
-        assert len(net.state_dict()) == keys
-        assert net.tiling.fixed is not None and net.tiling.fixed % TLC_KERNEL[upscale] == 0
-        found = DLGSANet.detect(net.state_dict())
-        assert found is not None
-        assert found.config.items() >= {**config, "tlc_kernel": TLC_KERNEL[upscale], "idynamic_num_heads": 6}.items()
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        {**SMALL, "upscale": 3, "body_norm": True, "groups": 2},
-        {**SMALL, "in_chans": 1, "window_size": 5, "idynamic_num_heads": 3, "blocks": 2},
-        {**SMALL, "idynamic_ffn_expansion_factor": 2.66, "restormer_ffn_expansion_factor": 1.5},
-    ],
-)
-def test_detects_what_it_wrote(config: dict[str, Any]) -> None:
-    state = network(**config).state_dict()
-    found = DLGSANet.detect(state)
-    assert found is not None
-    assert {"tlc_kernel" in line for line in found.assumed} == {True, False}
-    same = {key: value for key, value in config.items() if key != "tlc_kernel" and "factor" not in key}
-    assert found.config.items() >= same.items()
-    DLGSANet(**found.config).load_state_dict(state)
-    assert DLGSANet.detect({key: v for key, v in state.items() if "temperature" not in key}) is None
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"upsampler": ""}, "upsampler is ''; there is 'pixelshuffledirect'"),
-        ({"idynamic_ffn_type": "BaseFFN"}, "idynamic_ffn_type is 'BaseFFN'"),
-        ({"idynamic": False}, "idynamic is False"),
-        ({"buildblock_type": "restormer"}, "there is 'sparseedge' or 'edge'"),
-    ],
-)
-def test_hyperparameters_that_no_released_network_has(config: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        DLGSANet(**{**SMALL, **config})
-
-
-@pytest.mark.parametrize("kind", ["sparseedge", "edge"])
-def test_batch_and_precisions(kind: str) -> None:
-    net = network(**{**SMALL, "buildblock_type": kind})
-    x = torch.rand(2, 3, 11, 20)
-    with torch.inference_mode():
-        y = net(x)
-        assert y.shape == (2, 3, 44, 80)
-        torch.testing.assert_close(torch.cat([net(x[:1]), net(x[1:])]), y, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(net.tail(net.features(x, Bands(rows=4))), y, rtol=0, atol=0)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert float((net(x) - y).abs().mean()) < 0.01
-        for dtype, tolerance in ((torch.float16, 0.002), (torch.bfloat16, 0.02)):
-            half = network(**{**SMALL, "buildblock_type": kind}).to(dtype)(x.to(dtype))
-            assert half.dtype == dtype
-            assert float((half - y).abs().mean()) < tolerance
-
-
-def test_tail_looks_one_pixel_around() -> None:
-    net = network(**SMALL)
-    with torch.inference_mode():
-        maps = net.features(torch.rand(1, 3, 8, 16))
-        piece = net.tail(maps[..., 3:11])[..., 4:-4]
-        torch.testing.assert_close(piece, net.tail(maps)[..., 16:40], rtol=0, atol=1e-5)
-
-
-def test_gradients_flow() -> None:
-    net = network(**SMALL).train()
-    net(torch.rand(1, 3, 12, 12)).square().mean().backward()
-    assert all(value.grad is not None and bool(value.grad.any()) for value in net.parameters())

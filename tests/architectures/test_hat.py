@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,7 +13,7 @@ from restorekit.architectures import create
 from restorekit.architectures._bands import Band, Bands
 from restorekit.architectures.drct import DRCT
 from restorekit.architectures.hat import HAT
-from restorekit.errors import ModelError
+from restorekit.testing_networks import BandLaws, RefusalLaws, filled, picture, run
 
 COMMON: dict[str, Any] = {"window_size": 16, "mlp_ratio": 2, "img_size": 64, "upsampler": "pixelshuffle"}
 HAT_S: dict[str, Any] = {**COMMON, "embed_dim": 144, "compress_ratio": 24, "squeeze_factor": 24}
@@ -32,46 +29,60 @@ SMALL: dict[str, Any] = {
     "conv_scale": 0.1,
     "upscale": 2,
 }
-OTHERS: list[dict[str, Any]] = [
-    {"upscale": 1, "qkv_bias": False, "patch_norm": False},
-    {"upscale": 3, "in_chans": 1, "resi_connection": "identity", "mlp_ratio": 1.5},
-    {"upscale": 4, "window_size": 8, "overlap_ratio": 0.25, "compress_ratio": 5, "squeeze_factor": 5},
-]
 
 
 def network(**config: Any) -> HAT:
-    """With weights that make every part matter: those of fresh networks are small."""
-    torch.manual_seed(0)
-    net = HAT(**{**SMALL, **config}).eval()
+    """With gates that let something through."""
+    net = filled(HAT(**{**SMALL, **config}))
     with torch.no_grad():
         for key, value in net.named_parameters():
-            if value.dim() > 1:
-                value.normal_(0, 1 if key.endswith("table") else value[0].numel() ** -0.5)
-            elif key.endswith("bias"):
-                value.normal_(0, 0.1)
+            if key.endswith("attention.1.bias"):
+                value.fill_(1)
     return net
 
 
-def picture(height: int = 12, width: int = 20, batch: int = 1, channels: int = 3) -> Tensor:
-    return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(1))
-
-
-def run(net: HAT, x: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return net(x)  # type: ignore[no-any-return]
+class TestHAT(BandLaws, RefusalLaws):
+    kind = HAT
+    build = staticmethod(network)
+    configs = (SMALL,)
+    others = (
+        {**SMALL, "upscale": 1, "qkv_bias": False, "patch_norm": False},
+        {**SMALL, "upscale": 3, "in_chans": 1, "resi_connection": "identity", "mlp_ratio": 1.5},
+        {**SMALL, "upscale": 4, "window_size": 8, "overlap_ratio": 0.25, "compress_ratio": 5, "squeeze_factor": 5},
+    )
+    published = tuple(
+        ({**config, "depths": [6] * depth, "num_heads": [6] * depth, "upscale": upscale}, count, None)
+        for config, depth, counts in (
+            (HAT_S, 6, (9_473_471, 9_658_111, 9_621_183)),
+            (HAT_M, 6, (20_624_795, 20_809_435, 20_772_507)),
+            (HAT_M, 12, (40_698_863, 40_883_503, 40_846_575)),
+        )
+        for upscale, count in zip((2, 3, 4), counts, strict=True)
+    )
+    size = (12, 20)
+    autocast = 0.015
+    casts = {torch.bfloat16: 0.03}
+    untold = ("conv_scale", "img_range", "qk_scale", "windows are shifted")
+    tall, rows, tolerance = ((20, 12),), (1, 4, 7, 8, 32), 5e-6
+    refused = (
+        ({**SMALL, "ape": True}, "ape"),
+        ({**SMALL, "upsampler": "nearest+conv"}, "upsampler"),
+        ({**SMALL, "upscale": 5}, "upscale"),
+        ({**SMALL, "num_heads": [3]}, "num_heads"),
+        ({**SMALL, "num_heads": [5, 5]}, "heads"),
+        ({**SMALL, "img_size": 2}, "img_size"),
+        ({**SMALL, "overlap_ratio": 0.25}, "overlap_ratio"),
+        ({**SMALL, "resi_connection": "3conv"}, "resi_connection"),
+    )
+    refused_sizes = ((13, 12, "multiples of 4 px"),)
 
 
 @pytest.mark.parametrize("name", ["HAT_x2_ws16", "HAT_x4_ws8"])
-def test_results_are_those_of_the_authors(shared_data: Path, name: str) -> None:
-    folder = shared_data.parent / "oracles"
-    if not (folder / "INDEX.json").is_file():
-        pytest.skip(f"needs the authors' results in {folder}")
-    case = next(case for case in json.loads((folder / "INDEX.json").read_text()) if case["case"] == name)
-    tensors = load_file(folder / case["file"])
-    net = create("hat", **case["config"]).eval()
-    net.load_state_dict({key[8:]: value for key, value in tensors.items() if key.startswith("weights/")})
-    with torch.inference_mode():
-        torch.testing.assert_close(net(tensors["input"]), tensors["output"], atol=2e-5, rtol=0)
+def test_results_are_those_of_the_authors(authors: Any, name: str) -> None:
+    case = authors(name)
+    net = create("hat", **case.config).eval()
+    net.load_state_dict(case.weights)
+    torch.testing.assert_close(run(net, case.tensors["input"]), case.tensors["output"], atol=2e-5, rtol=0)
 
 
 # the network again, step by step on one picture, in the order of the paper's figures ----------------------------------
@@ -171,30 +182,6 @@ def test_results_are_those_of_the_reference() -> None:
 # its laws -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("config", "depth", "counts"),
-    [
-        (HAT_S, 6, (9_473_471, 9_658_111, 9_621_183)),
-        (HAT_M, 6, (20_624_795, 20_809_435, 20_772_507)),
-        (HAT_M, 12, (40_698_863, 40_883_503, 40_846_575)),
-    ],
-)
-def test_number_of_parameters(config: dict[str, Any], depth: int, counts: tuple[int, ...]) -> None:
-    for upscale, expected in zip((2, 3, 4), counts, strict=True):
-        with torch.device("meta"):
-            net = HAT(**config, depths=[6] * depth, num_heads=[6] * depth, upscale=upscale)
-        assert sum(value.numel() for value in net.parameters()) == expected
-
-
-@pytest.mark.parametrize("rows", [1, 4, 7, 8, 32])
-def test_bands_make_the_whole(rows: int) -> None:
-    net, x = network(), picture(20, 12, batch=2)
-    with torch.inference_mode():
-        whole = net.features(x)
-        banded = net.features(x, Bands(rows=rows))
-    torch.testing.assert_close(banded, whole, atol=5e-6, rtol=0)
-
-
 def test_bands_hold_what_operators_make_to_a_band(monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = network(), picture(40, 8)
     taken: list[int] = []
@@ -210,60 +197,6 @@ def test_bands_hold_what_operators_make_to_a_band(monkeypatch: pytest.MonkeyPatc
     assert taken == [9, 10, 10, 10, 9]
 
 
-@pytest.mark.parametrize("other", OTHERS)
-def test_hyperparameters_are_told_by_the_weights(other: dict[str, Any]) -> None:
-    net = network(**other)
-    detected = HAT.detect(net.state_dict())
-    assert detected is not None and len(detected.assumed) == 4
-    again = HAT(**{**detected.config, "conv_scale": SMALL["conv_scale"]}).eval()
-    again.load_state_dict(net.state_dict())
-    x = picture(16, 24, channels=net.in_channels)
-    assert torch.equal(run(again, x), run(net, x))
-    assert run(net, x).shape == (1, net.in_channels, 16 * net.scale, 24 * net.scale)
-
-
-@pytest.mark.parametrize("config", [HAT_S, HAT_M])
-def test_hyperparameters_of_released_weights_are_told(config: dict[str, Any]) -> None:
-    config = {**config, "depths": (6,) * 6, "num_heads": (6,) * 6, "upscale": 4}
-    with torch.device("meta"):
-        state = HAT(**config).state_dict()
-    detected = HAT.detect(state)
-    assert detected is not None
-    assert detected.config.items() >= config.items()
-    assert DRCT.detect(state) is None
-
-
-def test_pictures_of_a_batch_do_not_mix() -> None:
-    net, x = network(), picture(batch=3)
-    torch.testing.assert_close(run(net, x), torch.cat([run(net, one[None]) for one in x]), atol=1e-5, rtol=0)
-
-
-def test_low_precision_is_close() -> None:
-    net, x = network(), picture(32, 32)
-    exact = run(net, x)
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed = run(net, x)
-    assert mixed.dtype == torch.float32
-    assert (mixed - exact).square().mean().sqrt() < 0.015 * exact.std()
-    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
-        assert net.features(x).dtype == torch.float32
-    assert (run(net.bfloat16(), x.bfloat16()).float() - exact).square().mean().sqrt() < 0.03 * exact.std()
-
-
-def test_gradients_reach_every_weight() -> None:
-    net, x = network(), picture()
-    with torch.no_grad():
-        for key, value in net.named_parameters():
-            if key.endswith("attention.1.bias"):
-                value.fill_(1)  # no dead ReLU
-    expected = run(net, x)
-    result = net.train()(x)
-    torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
-    result.square().mean().backward()
-    for key, value in net.named_parameters():
-        assert value.grad is not None and value.grad.isfinite().all() and value.grad.abs().sum() > 0, key
-
-
 def test_channel_attention_looks_at_the_whole_picture() -> None:
     """And is all that does: without it, what is far away does not matter."""
     x = picture(64, 8)
@@ -273,20 +206,3 @@ def test_channel_attention_looks_at_the_whole_picture() -> None:
         net = network(conv_scale=conv_scale, depths=[1], num_heads=[2])
         off = (run(net, x) - run(net, other)).abs()[:, :, 96:].amax()
         assert (off < 1e-6) == same
-
-
-def test_what_it_cannot_do_is_refused() -> None:
-    for wrong, said in (
-        ({"ape": True}, "ape"),
-        ({"upsampler": "nearest+conv"}, "upsampler"),
-        ({"upscale": 5}, "upscale"),
-        ({"num_heads": [3]}, "num_heads"),
-        ({"num_heads": [5, 5]}, "heads"),
-        ({"img_size": 2}, "img_size"),
-        ({"overlap_ratio": 0.25}, "overlap_ratio"),
-        ({"resi_connection": "3conv"}, "resi_connection"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            network(**wrong)
-    with pytest.raises(ModelError, match="multiples of 4 px"):
-        run(network(), picture(13, 12))

@@ -141,7 +141,7 @@ def test_numbers_say_where_they_come_from(id: str) -> None:
     assert all(score.source for score in card.published)
     assert all(score.command for score in card.measured)
     for scores in (card.published, card.measured):
-        assert len({score.set for score in scores}) == len(scores)
+        assert len({(score.set, score.setting) for score in scores}) == len(scores)
         assert all(20 < score.psnr < 50 for score in scores if score.psnr is not None)
         assert all(0.6 < score.ssim < 1 for score in scores if score.ssim is not None)
 
