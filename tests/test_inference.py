@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from restorekit import inference
@@ -298,14 +295,10 @@ def test_mixed_precision_is_close(make: Any) -> None:
     ("case", "padding"),
     [("CRAFT_x4_pad", "flip"), ("DRCT_x3_ws8_flip", "flip"), ("HAT_x4_ws8", "reflect"), ("RGT_x4_s2x4", "reflect")],
 )
-def test_paddings_are_those_of_the_published_numbers(case: str, padding: Any, shared_data: Path) -> None:
+def test_paddings_are_those_of_the_published_numbers(case: str, padding: Any, authors: Any) -> None:
     """Pictures that are no multiple of the window, as the authors' test programs pad and crop them."""
-    folder = shared_data.parent / "oracles"
-    if not folder.is_dir():
-        pytest.skip(f"needs the authors' results in {folder}")
-    (entry,) = (each for each in json.loads((folder / "INDEX.json").read_text()) if each["case"] == case)
-    tensors = load_file(folder / entry["file"])
-    network = create(entry["architecture"], **entry["config"]).eval()
-    network.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
-    made = whole(network, tensors["input"][0], Execution(tile="off"), padding=padding)
-    torch.testing.assert_close(made, tensors["output"][0], atol=1e-4, rtol=0)
+    given = authors(case)
+    network = create(given.facts["architecture"], **given.config).eval()
+    network.load_state_dict(given.weights)
+    made = whole(network, given.tensors["input"][0], Execution(tile="off"), padding=padding)
+    torch.testing.assert_close(made, given.tensors["output"][0], atol=1e-4, rtol=0)

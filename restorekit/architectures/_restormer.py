@@ -17,6 +17,7 @@ from restorekit.architectures._bands import WHOLE, Bands
 from restorekit.architectures._maps import convolve, pointwise, precise
 from restorekit.architectures._network import Network
 from restorekit.architectures._weights import count
+from restorekit.errors import ModelError
 
 LEVELS = 4
 """Level 1 has the size of the picture, each other half the size of the one before and twice its channels."""
@@ -79,9 +80,9 @@ class RestormerShell(Network):
         self.output = nn.Conv2d(dim * 2, out_channels, 3, padding=1, bias=bias)
 
     def features(self, x: Tensor, bands: Bands = WHOLE) -> Tensor:
-        """The result; runs at once, whatever ``bands`` says. Raises ValueError if H or W is no multiple of 8."""
+        """The result; runs at once, whatever ``bands`` says. Raises ModelError if H or W is no multiple of 8."""
         if x.shape[2] % 8 or x.shape[3] % 8:
-            raise ValueError(f"{type(self).__name__} takes multiples of 8 px; pad {x.shape[3]} x {x.shape[2]} px")
+            raise ModelError(f"{type(self).__name__} takes multiples of 8 px; pad {x.shape[3]} x {x.shape[2]} px")
         picture = x.permute(0, 2, 3, 1).contiguous()  # and so all maps after it
         maps = self.encoder_level0(convolve(partial(precise, self.patch_embed["proj"]), picture))
         kept = []

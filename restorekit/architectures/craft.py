@@ -21,6 +21,7 @@ from restorekit.architectures._network import Detected, Network
 from restorekit.architectures._rectangles import Places, RectangleAttention, window_offsets
 from restorekit.architectures._weights import ratio
 from restorekit.architectures._windows import Mlp, init_transformer, relative_position_index
+from restorekit.errors import ModelError
 from restorekit.tiling import Tiling
 
 
@@ -79,11 +80,11 @@ class CRAFT(Network):
     def features(self, x: Tensor, bands: Bands = WHOLE) -> Tensor:
         """``[B,C,H,W]`` to ``[B,embed_dim,H,W]``; only the MLPs run band by band.
 
-        Raises ValueError if H or W is no multiple of the windows' sides.
+        Raises ModelError if H or W is no multiple of the windows' sides.
         """
         grid = self.tiling.grid
         if x.shape[2] % grid or x.shape[3] % grid:
-            raise ValueError(f"CRAFT takes multiples of {grid} px; pad {x.shape[3]} x {x.shape[2]} px")
+            raise ModelError(f"CRAFT takes multiples of {grid} px; pad {x.shape[3]} x {x.shape[2]} px")
         image = x.permute(0, 2, 3, 1).contiguous()  # and so all maps after it
         shallow = convolve(partial(precise, self.conv_first), (image - self._mean(image)) * self.img_range)
         places = ((self.biases_h, self.relative_position_index_h), (self.biases_v, self.relative_position_index_v))

@@ -176,5 +176,3 @@ def test_far_pixels_do_not_matter() -> None:
         difference = (net(x) - net(other)).abs().amax((0, 1, 2))
     assert float(difference[: 2 * (40 - reach)].max()) < 1e-5
     assert float(difference[2 * 39 :].max()) > 1e-3
-
-

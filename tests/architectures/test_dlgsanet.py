@@ -50,7 +50,8 @@ class TestDLGSANet(RefusalLaws):
         for upscale, count in zip((2, 3, 4), counts, strict=True)
     )
     size = (11, 20)
-    casts = {torch.float16: 0.002, torch.bfloat16: 0.02}
+    autocast = 0.01
+    casts = ((torch.float16, 0.002), (torch.bfloat16, 0.02))
     untold = ("buildblock_type", "activation", "tlc_kernel", "img_range")
     rounded = ("idynamic_ffn_expansion_factor", "restormer_ffn_expansion_factor")
     needs = ("temperature",)
@@ -85,8 +86,9 @@ def test_what_is_assumed_is_what_is_published(upscale: int) -> None:
     assert {"tlc_kernel" in line for line in found.assumed} == {True, False}
 
 
-def test_bands_change_nothing() -> None:
-    net, x = network(**SMALL), picture(11, 20)
+@pytest.mark.parametrize("kind", ["sparseedge", "edge"])
+def test_bands_change_nothing(kind: str) -> None:
+    net, x = network(**{**SMALL, "buildblock_type": kind}), picture(11, 20)
     with torch.inference_mode():
         assert torch.equal(net.features(x, Bands(rows=4)), net.features(x))
 

@@ -42,13 +42,17 @@ class TestDRCT(BandLaws, RefusalLaws):
     )
     published = tuple(
         ({**OFFICIAL, "depths": [6] * groups, "num_heads": [6] * groups, "upscale": upscale}, count, None)
-        PUBLISHED
+        for groups, counts in (
+            (6, (13_991_867, 14_176_507, 14_139_579)),
+            (12, (27_433_007, 27_617_647, 27_580_719)),
+        )
+        for upscale, count in zip((2, 3, 4), counts, strict=True)
     )
     size = (12, 20)
     autocast = 0.015
-    casts = {torch.bfloat16: 0.03}
+    casts = ((torch.bfloat16, 0.03),)
     untold = ("img_range", "qk_scale")
-    tall, rows, tolerance = ((20, 12),), (1, 4, 7, 8, 32), 5e-6
+    tall, rows, band_tolerance = ((20, 12),), (1, 4, 7, 8, 32), 5e-6
     refused = (
         ({**SMALL, "ape": True}, "ape"),
         ({**SMALL, "upsampler": ""}, "upsampler"),
@@ -159,7 +163,7 @@ def test_a_picture_no_larger_than_the_window_is_the_window() -> None:
     net = network(window_size=8, img_size=4)
     assert net.tiling.grid == 4
     net.load_state_dict(network(window_size=4, img_size=4).state_dict())
-    torch.testing.assert_close(run(net, picture()), run(network(window_size=4, img_size=4), picture()))
+    torch.testing.assert_close(run(net, picture(12, 20)), run(network(window_size=4, img_size=4), picture(12, 20)))
 
 
 def test_a_tile_on_the_grid_is_the_whole_and_another_is_not() -> None:
@@ -168,3 +172,13 @@ def test_a_tile_on_the_grid_is_the_whole_and_another_is_not() -> None:
     whole = run(net, x)
     torch.testing.assert_close(run(net, x[:, :, 16:])[:, :, 64:], whole[:, :, 96:], atol=1e-5, rtol=0)
     assert not torch.allclose(run(net, x[:, :, 18:62])[:, :, 60:80], whole[:, :, 96:116], atol=1e-2)
+
+
+def test_weights_are_not_taken_for_those_of_its_sibling() -> None:
+    assert HAT.detect(network().state_dict()) is None
+
+
+def test_training_runs_the_same_network() -> None:
+    net, x = network(), picture(12, 20)
+    expected = run(net, x)
+    torch.testing.assert_close(net.train()(x), expected, atol=1e-5, rtol=0)

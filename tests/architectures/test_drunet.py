@@ -14,6 +14,7 @@ from restorekit import inference
 from restorekit.architectures._bands import Bands
 from restorekit.architectures.drunet import DRUNet
 from restorekit.execution import Execution
+from restorekit.testing_networks import BandLaws, RefusalLaws, tiled
 
 RGB: dict[str, Any] = {"in_nc": 3, "out_nc": 3}
 SMALL: dict[str, Any] = {**RGB, "nc": [8, 12, 16], "nb": 1}
@@ -34,6 +35,34 @@ def network(**config: Any) -> DRUNet:
             if "res" not in key:
                 value.mul_(2)
     return net
+
+
+class TestDRUNet(BandLaws, RefusalLaws):
+    kind = DRUNet
+    build = staticmethod(network)
+    configs = tuple(SHAPES)
+    published = (
+        (RGB, 32_640_384, 64),
+        ({"in_nc": 1, "out_nc": 1}, 32_638_080, 64),
+        ({**RGB, "nc": [32, 64, 128], "nb": 2}, 1_042_112, 26),
+        ({**RGB, "nc": [64, 128, 256, 512], "nb": 4}, 32_640_384, 64),
+    )
+    """That for colour takes a map of the noise besides as published: 576 more, which makes 32.6 million."""
+    size = (16, 32)
+    autocast = 0.01
+    casts = ((torch.bfloat16, 0.02),)
+    untold = ("act_mode",)
+    needs = ("^m_up1.0.weight",)
+    tall, rows, band_tolerance = ((416, 16),), (1,), 1e-6
+    refused = (
+        ({"in_nc": 4, "out_nc": 3}, "in_nc is 4 and out_nc 3; those that take a map of the noise"),
+        ({"nc": [8]}, "nc has 1 levels"),
+        ({"nc": [8] * 6}, "nc has 6 levels"),
+        ({"nb": 0}, "nb is 0"),
+        ({"act_mode": "E"}, "act_mode is 'E'"),
+        ({"downsample_mode": "avgpool"}, "downsample_mode is 'avgpool'"),
+        ({"upsample_mode": "upconv"}, "upsample_mode is 'upconv'"),
+    )
 
 
 def reference(w: dict[str, Tensor], x: Tensor, levels: int, slope: float) -> Tensor:
@@ -78,83 +107,32 @@ def test_equals_the_network_written_out(config: dict[str, Any]) -> None:
         torch.testing.assert_close(net(x), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("config", "count", "tensors"),
-    [
-        (RGB, 32_640_384, 64),
-        ({"in_nc": 1, "out_nc": 1}, 32_638_080, 64),
-        ({**RGB, "nc": [32, 64, 128], "nb": 2}, 1_042_112, 26),
-    ],
-)
-def test_parameters(config: dict[str, Any], count: int, tensors: int) -> None:
-    """The published network for colour takes a map of the noise besides: 576 parameters more, 32.6 million."""
-    with torch.device("meta"):
-        net = DRUNet(**config)
-    assert sum(value.numel() for value in net.parameters()) == count
-    assert len(net.state_dict()) == tensors
-    assert {"m_head.weight", "m_down1.0.res.0.weight", "m_down1.0.res.2.weight", "m_tail.weight"} < set(
-        net.state_dict()
-    )
-
-
-@pytest.mark.parametrize("config", [*SHAPES, {**RGB, "nc": [64, 128, 256, 512], "nb": 4}])
-def test_detects_what_it_wrote(config: dict[str, Any]) -> None:
-    with torch.device("meta"):
-        state = DRUNet(**config).state_dict()
-        found = DRUNet.detect(state)
-        assert found is not None
-        assert found.config == config
-        assert shapes(DRUNet(**found.config).state_dict()) == shapes(state)
-        noise_map = torch.empty(config["nc"][0], config["in_nc"] + 1, 3, 3)
-    assert DRUNet.detect({**state, "m_head.weight": noise_map}) is None
-    assert DRUNet.detect({**state, "m_tail.bias": torch.zeros(3)}) is None
-    assert DRUNet.detect({key: value for key, value in state.items() if key != "m_up1.0.weight"}) is None
-    assert DRUNet.detect({**state, "m_up1.0.weight": torch.zeros(12, 8, 3, 3)}) is None
-
-
-def shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
-    return {key: value.shape for key, value in state.items()}
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"in_nc": 4, "out_nc": 3}, "in_nc is 4 and out_nc 3; those that take a map of the noise"),
-        ({"nc": [8]}, "nc has 1 levels"),
-        ({"nc": [8] * 6}, "nc has 6 levels"),
-        ({"nb": 0}, "nb is 0"),
-        ({"act_mode": "E"}, "act_mode is 'E'"),
-        ({"downsample_mode": "avgpool"}, "downsample_mode is 'avgpool'"),
-        ({"upsample_mode": "upconv"}, "upsample_mode is 'upconv'"),
-    ],
-)
-def test_networks_that_there_are_not(config: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        DRUNet(**config)
+def test_names_are_those_of_the_authors() -> None:
+    named = {"m_head.weight", "m_down1.0.res.0.weight", "m_down1.0.res.2.weight", "m_tail.weight"}
+    assert named < set(network(**SMALL).state_dict())
 
 
 @pytest.mark.parametrize("config", SHAPES)
-def test_bands_give_what_the_whole_gives(config: dict[str, Any]) -> None:
-    net = network(**config)
-    grid = net.tiling.grid
-    x = torch.rand(2, config["in_nc"], 13 * config["nb"] * 2 * grid, grid).contiguous(memory_format=torch.channels_last)
+def test_other_weights_are_not_taken_for_it(config: dict[str, Any]) -> None:
+    state = network(**config).state_dict()
+    noise_map = torch.empty(config["nc"][0], config["in_nc"] + 1, 3, 3)
+    assert DRUNet.detect({**state, "m_head.weight": noise_map}) is None
+    assert DRUNet.detect({**state, "m_tail.bias": torch.zeros(3)}) is None
+    assert DRUNet.detect({**state, "m_up1.0.weight": torch.zeros(12, 8, 3, 3)}) is None
+
+
+@pytest.mark.parametrize("config", SHAPES)
+def test_operators_are_entering_leaving_and_what_lies_between(config: dict[str, Any]) -> None:
     begun: list[float] = []
     with torch.inference_mode():
-        made = net.tail(net.features(x, Bands(rows=1, checkpoint=begun.append)))
-        torch.testing.assert_close(made, net(x), rtol=0, atol=1e-6)
-        torch.testing.assert_close(net.tail(net.features(x)), net(x), rtol=0, atol=1e-6)
-    assert begun.count(0.0) == 2 * len(config["nc"]) - 1, "of entering, leaving, and what lies between"
-    assert len(begun) > 2 * begun.count(0.0), "several bands each"
+        network(**config).features(torch.rand(1, config["in_nc"], 416, 16), Bands(rows=1, checkpoint=begun.append))
+    assert begun.count(0.0) == 2 * len(config["nc"]) - 1
 
 
-def run(net: DRUNet, picture: Tensor, execution: Execution) -> Tensor:
-    """What the tiler makes of ``[C,H,W]``."""
-    _, height, width = picture.shape
-
-    def crop(top: int, bottom: int, left: int, right: int) -> Tensor:
-        return picture[:, top:bottom, left:right]
-
-    return torch.cat([rows for _, rows in inference.run_rows(net, crop, height, width, execution)], 1)
+def test_bands_make_the_whole_under_autocast() -> None:
+    net, x = network(**SMALL), torch.rand(2, 3, 64, 20)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(net.features(x, Bands(rows=1)), net(x), rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize(("tile", "mode"), [("auto", "exact"), (24, "tiles")])
@@ -162,15 +140,15 @@ def test_large_pictures_have_no_seam(tile: Any, mode: str, monkeypatch: pytest.M
     monkeypatch.setattr(inference, "WHOLE_BYTES", 0)
     net, picture = network(**SMALL), torch.rand(3, 187, 110)
     execution = Execution(tile=tile)
-    made = run(net, picture, execution)
+    made = tiled(net, picture, execution)
     assert execution.mode == mode and (mode == "exact" or execution.tiles > 2)
-    torch.testing.assert_close(made, run(net, picture, Execution(tile="off")), rtol=0, atol=1e-5)
+    torch.testing.assert_close(made, tiled(net, picture, Execution(tile="off")), rtol=0, atol=1e-5)
 
 
 def test_with_half_the_halo_there_would_be_seams() -> None:
     net, picture = network(**SMALL), torch.rand(3, 187, 110)
     net.tiling = replace(net.tiling, halo=net.tiling.halo // 2)
-    difference = run(net, picture, Execution(tile=24)) - run(net, picture, Execution(tile="off"))
+    difference = tiled(net, picture, Execution(tile=24)) - tiled(net, picture, Execution(tile="off"))
     assert float(difference.abs().max()) > 1e-4
 
 
@@ -214,23 +192,6 @@ def test_is_homogeneous(factor: float) -> None:
         assert not torch.allclose(net(-x), -net(x), atol=1e-3), "it is not linear"
 
 
-def test_batch_and_precisions() -> None:
-    net = network(**SMALL)
-    x = torch.rand(2, 3, 16, 20)
-    with torch.inference_mode():
-        y = net(x)
-        torch.testing.assert_close(torch.cat([net(x[:1]), net(x[1:])]), y, rtol=0, atol=1e-5)
-        with torch.autocast("cpu", torch.bfloat16):
-            mixed = net(x)
-            tall = x.repeat(1, 1, 4, 1)
-            torch.testing.assert_close(net.features(tall, Bands(rows=1)), net(tall), rtol=0, atol=1e-2)
-        assert mixed.dtype == torch.float32
-        assert 0 < float((mixed - y).abs().mean()) < 0.01 * float(y.std())
-        half = net.bfloat16()(x.bfloat16())
-    assert half.dtype == torch.bfloat16
-    assert float((half - y).abs().mean()) < 0.02 * float(y.std())
-
-
 def test_first_and_last_convolution_are_precise_under_autocast() -> None:
     """Where the middle gives nothing, what is left is the picture through these two."""
     net = network(**SMALL)
@@ -258,12 +219,3 @@ def test_gradients_are_right(act_mode: str) -> None:
     for key, grad in grads.items():
         assert grad is not None and bool(grad.any())
         torch.testing.assert_close(grad, leaves[key].grad)
-
-
-def test_trains_under_autocast() -> None:
-    net = network(**SMALL).train()
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = net(torch.rand(2, 3, 16, 16).contiguous(memory_format=torch.channels_last)).square().mean()
-    loss.backward()
-    assert all(value.grad is not None and bool(value.grad.isfinite().all()) for value in net.parameters())
-    assert all(bool(value.grad.any()) for value in net.parameters() if value.grad is not None)

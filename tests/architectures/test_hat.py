@@ -61,9 +61,10 @@ class TestHAT(BandLaws, RefusalLaws):
     )
     size = (12, 20)
     autocast = 0.015
-    casts = {torch.bfloat16: 0.03}
+    casts = ((torch.bfloat16, 0.03),)
     untold = ("conv_scale", "img_range", "qk_scale", "windows are shifted")
-    tall, rows, tolerance = ((20, 12),), (1, 4, 7, 8, 32), 5e-6
+    rounded = ("compress_ratio", "squeeze_factor")
+    tall, rows, band_tolerance = ((20, 12),), (1, 4, 7, 8, 32), 5e-6
     refused = (
         ({**SMALL, "ape": True}, "ape"),
         ({**SMALL, "upsampler": "nearest+conv"}, "upsampler"),
@@ -172,7 +173,7 @@ def reference(net: HAT, x: Tensor, config: dict[str, Any]) -> Tensor:
 
 
 def test_results_are_those_of_the_reference() -> None:
-    net, x = network(), picture()
+    net, x = network(), picture(12, 20)
     with torch.no_grad():
         expected = reference(net, x, SMALL)
     assert expected.std() > 0.2
@@ -206,3 +207,18 @@ def test_channel_attention_looks_at_the_whole_picture() -> None:
         net = network(conv_scale=conv_scale, depths=[1], num_heads=[2])
         off = (run(net, x) - run(net, other)).abs()[:, :, 96:].amax()
         assert (off < 1e-6) == same
+
+
+def test_weights_are_not_taken_for_those_of_its_sibling() -> None:
+    assert DRCT.detect(network().state_dict()) is None
+
+
+def test_training_runs_the_same_network() -> None:
+    net, x = network(), picture(12, 20)
+    expected = run(net, x)
+    torch.testing.assert_close(net.train()(x), expected, atol=1e-5, rtol=0)
+
+
+def test_maps_are_precise_under_autocast() -> None:
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        assert network().features(picture(12, 20)).dtype == torch.float32

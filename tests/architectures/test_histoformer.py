@@ -5,13 +5,10 @@ Whole networks are compared in float64: with weights that are not trained, float
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +20,7 @@ from restorekit.architectures.histoformer import (
     _Smaller,
     ascending,
 )
+from restorekit.testing_networks import RefusalLaws, run
 
 SMALL: dict[str, Any] = {
     "dim": 8,
@@ -44,36 +42,59 @@ def channels_last(module: Any, x: Tensor) -> Tensor:
     return y
 
 
-def authors_case(shared_data: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """A case of the authors' code: hyperparameters, weights, input and outputs."""
-    folder = shared_data.parent / "oracles"
-    if not (folder / "INDEX.json").is_file():
-        pytest.skip(f"needs the authors' results in {folder}")
-    case = next(case for case in json.loads((folder / "INDEX.json").read_text()) if case["case"] == name)
-    tensors = load_file(folder / case["file"])
-    weights = {key.removeprefix("weights/"): value for key, value in tensors.items() if key.startswith("weights/")}
-    return case["config"], weights, tensors
+class TestHistoformer(RefusalLaws):
+    kind = Histoformer
+    build = staticmethod(network)
+    configs = (SMALL, {**SMALL, "LayerNorm_type": "BiasFree"})
+    others = (
+        {**SMALL, "bias": True},
+        {**SMALL, "num_refinement_blocks": 3, "heads": [1, 1, 2, 8], "dim": 16},
+    )
+    published = (({"ffn_expansion_factor": 2.667}, 16_615_100, 339),)
+    size = (24, 16)
+    dtype = torch.float64
+    tolerance = 1e-7
+    autocast, casts = 1.0, ((torch.bfloat16, 1.0),)
+    """What it makes cannot be close: rounding makes another order."""
+    untold = ("LayerNorm_type",)
+    rounded = ("ffn_expansion_factor",)
+    needs = ("temperature",)
+    refused = (
+        ({**SMALL, "inp_channels": 1, "out_channels": 1}, "inp_channels is 1; there is 3"),
+        ({**SMALL, "out_channels": 1}, "inp_channels is 3 and out_channels 1"),
+        ({**SMALL, "dual_pixel_task": True}, "dual_pixel_task is True; there is False"),
+        (
+            {**SMALL, "ffn_expansion_factor": 2.66},
+            "8 channels times ffn_expansion_factor are 21; they are a multiple of 4",
+        ),
+        ({**SMALL, "heads": [1, 3, 2, 4]}, "heads are 3; they divide 16 channels"),
+        ({**SMALL, "LayerNorm_type": "None"}, "LayerNorm_type is 'None'"),
+    )
+    refused_sizes = ((16, 20, "multiples of 8 px; pad 20 x 16"),)
+
+    def off(self, made: Tensor, exact: Tensor, x: Tensor) -> float:
+        """In what is added to the picture."""
+        return super().off(made.float() - x, exact - x, x)
 
 
 @pytest.mark.parametrize("name", ["histoformer_a", "histoformer_b_odd"])
-def test_the_authors_results(shared_data: Path, name: str) -> None:
-    config, weights, tensors = authors_case(shared_data, name)
-    net = create("histoformer", **config).eval()
-    net.load_state_dict(weights)
-    x = tensors["input"].double()
-    height, width = x.shape[2:]
-    with torch.inference_mode():
-        made = net.double()(F.pad(x, (0, -width % 8, 0, -height % 8), "reflect"))[..., :height, :width]
-    torch.testing.assert_close(made, tensors["output_f64"], atol=1e-8, rtol=0)
-    detected = Histoformer.detect(weights)
+def test_the_authors_results(authors: Any, name: str) -> None:
+    case = authors(name)
+    net = create("histoformer", **case.config).eval()
+    net.load_state_dict(case.weights)
+    expected = case.tensors["output_f64"]
+    made = run(net.double(), case.padded_input(8).double())[..., : expected.shape[2], : expected.shape[3]]
+    torch.testing.assert_close(made, expected, atol=1e-8, rtol=0)
+    detected = Histoformer.detect(case.weights)
     assert detected is not None
-    assert {**config, **detected.config} == config
+    assert {**case.config, **detected.config} == case.config
 
 
 @pytest.mark.parametrize("part", ["attn", "ffn", "skip"])
-def test_the_authors_results_of_parts(shared_data: Path, part: str) -> None:
+def test_the_authors_results_of_parts(authors: Any, part: str) -> None:
     """Parts are compared in float32 too: a single sorting is not chaotic."""
-    config, weights, tensors = authors_case(shared_data, f"histoformer_part_{part}")
+    case = authors(f"histoformer_part_{part}")
+    config, x = case.config, case.tensors["input"]
     module: nn.Module
     if part == "attn":
         module = _HistogramAttention(config["dim"], config["num_heads"], config["bias"])
@@ -81,30 +102,23 @@ def test_the_authors_results_of_parts(shared_data: Path, part: str) -> None:
         module = _DualScales(config["dim"], int(config["dim"] * config["ffn_expansion_factor"]), config["bias"])
     else:
         module = _Smaller(False)
-    module.load_state_dict(weights)
+    module.load_state_dict(case.weights)
     with torch.inference_mode():
-        made = channels_last(module, tensors["input"])
-        precise = channels_last(module.double(), tensors["input"].double())
-    torch.testing.assert_close(made, tensors["output"], atol=5e-6, rtol=0)
-    torch.testing.assert_close(precise, tensors["output_f64"], atol=1e-12, rtol=0)
+        made, precise = channels_last(module, x), channels_last(module.double(), x.double())
+    torch.testing.assert_close(made, case.tensors["output"], atol=5e-6, rtol=0)
+    torch.testing.assert_close(precise, case.tensors["output_f64"], atol=1e-12, rtol=0)
 
 
-def test_the_published_size() -> None:
+def test_the_published_widths_are_told() -> None:
     with torch.device("meta"):
-        net = Histoformer()
-        detected = Histoformer.detect(net.state_dict())
-    assert sum(weight.numel() for weight in net.parameters()) == 16_615_100
-    assert len(net.state_dict()) == 339
+        detected = Histoformer.detect(Histoformer().state_dict())
     assert detected is not None and detected.config["ffn_expansion_factor"] == 2.667
 
 
-def test_the_published_names(shared_data: Path) -> None:
-    file = shared_data.parent / "oracles" / "full_keys" / "histoformer_full.json"
-    if not file.is_file():
-        pytest.skip(f"needs the authors' names in {file}")
+def test_the_published_names(authors_shapes: Any) -> None:
     with torch.device("meta"):
         state = Histoformer().state_dict()
-    assert {key: list(value.shape) for key, value in state.items()} == json.loads(file.read_text())
+    assert {key: list(value.shape) for key, value in state.items()} == authors_shapes("histoformer_full")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -176,49 +190,6 @@ def test_mlp_spreads_channels_over_pixels() -> None:
     torch.testing.assert_close(channels_last(module, x), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "config", [{**SMALL, "bias": True}, {**SMALL, "num_refinement_blocks": 3, "heads": [1, 1, 2, 8], "dim": 16}]
-)
-def test_weights_tell_the_configuration(config: dict[str, Any]) -> None:
-    state = Histoformer(**config).state_dict()
-    detected = Histoformer.detect(state)
-    assert detected is not None
-    told = {key: value for key, value in config.items() if key != "ffn_expansion_factor"}
-    assert {key: detected.config[key] for key in told} == told
-    assert any("LayerNorm_type" in line for line in detected.assumed)
-    Histoformer(**detected.config).load_state_dict(state)
-    assert Histoformer.detect({key: value for key, value in state.items() if "temperature" not in key}) is None
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"inp_channels": 1, "out_channels": 1}, "inp_channels is 1; there is 3"),
-        ({"out_channels": 1}, "inp_channels is 3 and out_channels 1"),
-        ({"dual_pixel_task": True}, "dual_pixel_task is True; there is False"),
-        ({"ffn_expansion_factor": 2.66}, "8 channels times ffn_expansion_factor are 21; they are a multiple of 4"),
-        ({"heads": [1, 3, 2, 4]}, "heads are 3; they divide 16 channels"),
-        ({"LayerNorm_type": "None"}, "LayerNorm_type is 'None'"),
-    ],
-)
-def test_networks_that_there_are_not(config: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        Histoformer(**{**SMALL, **config})
-
-
-def test_sizes_off_the_grid_are_refused() -> None:
-    with pytest.raises(ValueError, match="multiples of 8 px; pad 20 x 16"):
-        network(**SMALL)(torch.rand(1, 3, 16, 20))
-
-
-@pytest.mark.parametrize("kind", ["WithBias", "BiasFree"])
-def test_pictures_of_a_batch_do_not_meet(kind: str) -> None:
-    net, x = network(**SMALL, LayerNorm_type=kind).double(), torch.rand(2, 3, 24, 16, dtype=torch.float64)
-    with torch.inference_mode():
-        torch.testing.assert_close(net(x), torch.cat([net(x[:1]), net(x[1:])]))
-        torch.testing.assert_close(net(x.contiguous(memory_format=torch.channels_last)), net(x))
-
-
 def test_every_pixel_depends_on_every_other() -> None:
     net, x = network(**SMALL).double(), torch.rand(1, 3, 64, 64, dtype=torch.float64)
     other = x.clone()
@@ -234,30 +205,6 @@ def test_a_picture_of_one_colour_is_the_same_twice() -> None:
         y = net(x)
         assert bool(y.isfinite().all())
         assert torch.equal(net(x), y)
-
-
-def test_bfloat16_runs() -> None:
-    """What it makes cannot be close: rounding makes another order."""
-    net, x = network(**SMALL), torch.rand(1, 3, 32, 32)
-    with torch.inference_mode():
-        expected = net(x)
-        with torch.autocast("cpu", torch.bfloat16):
-            mixed = net(x)
-        half = net.bfloat16()(x.bfloat16())
-    assert mixed.dtype == torch.float32 and half.dtype == torch.bfloat16
-    for made in (mixed, half.float()):
-        assert float((made - expected).square().mean().sqrt()) < float((expected - x).std())
-
-
-@pytest.mark.parametrize("autocast", [False, True])
-def test_gradients_reach_every_weight(autocast: bool) -> None:
-    net = network(**SMALL).train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        loss = (net(torch.rand(2, 3, 16, 24)) - 0.5).square().mean()
-    loss.backward()
-    grads = {key: weight.grad for key, weight in net.named_parameters()}
-    assert [key for key, grad in grads.items() if grad is None or not bool(grad.isfinite().all())] == []
-    assert all(grad is not None and bool(grad.any()) for grad in grads.values())
 
 
 def test_gradients_are_right() -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from restorekit import inference
 from restorekit.architectures import _multi_axis
+from restorekit.architectures._network import Network
 from restorekit.architectures.maxim import MAXIM, VARIANTS, _Level, _Plan, _resized, _UpSampleRatio
-from restorekit.errors import ModelError
 from restorekit.execution import Execution
+from restorekit.testing_networks import RefusalLaws, tiled
 from restorekit.zoo import convert_state_dict
 
 SIDES: dict[str, Any] = {"block_size_hr": [4, 2], "grid_size_hr": [2, 4], "block_size_lr": [2, 2]}
@@ -45,55 +42,78 @@ def network(**config: Any) -> MAXIM:
     return net
 
 
+class TestMAXIM(RefusalLaws):
+    """With one scale as large as the authors' comments say, with three as counted in their code."""
+
+    kind = MAXIM
+    build = staticmethod(network)
+    configs = ({**SMALL, "channels_reduction": 1},)  # more channels than one are left for the means, as ReLU ends some
+    others = tuple(SHAPES)
+    published = tuple(
+        ({**VARIANTS[variant], "num_supervision_scales": scales}, count, tensors)
+        for variant, scales, count, tensors in (
+            ("S-1", 3, 6_139_561, 766),
+            ("S-2", 3, 14_176_178, 1760),
+            ("S-3", 3, 22_212_795, 2754),
+            ("S-1", 1, 6_108_515, None),
+            ("S-2", 1, 13_353_830, None),
+            ("S-3", 1, 20_599_145, None),
+            ("M-1", 1, 19_361_219, None),
+            ("M-2", 1, 40_839_110, None),
+            ("M-3", 1, 62_317_001, None),
+        )
+    )
+    size = (16, 32)
+    autocast = 0.05
+    casts = ((torch.bfloat16, 0.05),)
+    untold = ("block_size_hr", "block_size_lr", "grid_size_hr")
+    needs = ("input_conv",)
+    refused = (
+        ({"use_global_mlp": False}, "without global MLPs"),
+        ({"use_cross_gating": False}, "or cross gating"),
+        ({"num_outputs": 1}, "not to RGB"),
+        ({"num_supervision_scales": 4}, "num_supervision_scales is 4"),
+        ({"num_supervision_scales": 0}, "num_supervision_scales is 0"),
+        ({"num_bottleneck_blocks": 0}, "1 or more"),
+        ({"features": 3, "input_proj_factor": 1}, "3 channels times 1"),
+    )
+    refused_sizes = ((16, 24, "multiples of 16 px, not 24 x 16 px"),)
+
+    def off(self, made: Tensor, exact: Tensor, x: Tensor) -> float:
+        """In what is added to the picture."""
+        return super().off(made.float() - x, exact - x, x)
+
+    def loss(self, network: Network, x: Tensor) -> Tensor:
+        """Of the pictures of all stages and scales."""
+        return torch.stack([(made - 0.5).square().mean() for stage in network(x) for made in stage]).sum()
+
+
 @pytest.mark.parametrize("gradients", [False, True])
 @pytest.mark.parametrize("name", ["MAXIM_1s_g2_ss1", "MAXIM_2s"])
-def test_the_authors_results(shared_data: Path, name: str, gradients: bool) -> None:
-    folder = shared_data.parent / "oracles"
-    if not (folder / "INDEX.json").is_file():
-        pytest.skip(f"needs the authors' results in {folder}")
-    case = next(case for case in json.loads((folder / "INDEX.json").read_text()) if case["case"] == name)
-    tensors = load_file(folder / case["file"])
-    arrays = {key.removeprefix("weights/"): value for key, value in tensors.items() if key.startswith("weights/")}
-    weights = convert_state_dict("maxim", arrays)
-    net = MAXIM(**case["config"]).eval()
+def test_the_authors_results(authors: Any, name: str, gradients: bool) -> None:
+    case = authors(name)
+    weights = convert_state_dict("maxim", case.weights)
+    net = MAXIM(**case.config).eval()
     net.load_state_dict(weights)
-    assert sum(value.numel() for value in net.parameters()) == case["params"]
-    image = tensors["input"].permute(0, 3, 1, 2)
+    assert sum(value.numel() for value in net.parameters()) == case.facts["params"]
     with torch.set_grad_enabled(gradients):
-        made = net(image)
-    wanted = {key: value.permute(0, 3, 1, 2) for key, value in tensors.items() if key.startswith("outputs/")}
-    assert len(made) == case["config"]["num_stages"]
+        made = net(case.tensors["input"].permute(0, 3, 1, 2))
+    wanted = {key: value.permute(0, 3, 1, 2) for key, value in case.part("outputs").items()}
+    assert len(made) == case.config["num_stages"]
     assert sum(len(scales) for scales in made) == len(wanted)
     for stage, scales in enumerate(made):
         for scale, picture in enumerate(scales):
-            expected = wanted[f"outputs/output_{stage}_{scale}"]
-            torch.testing.assert_close(picture.detach(), expected, atol=1e-5, rtol=0)
+            torch.testing.assert_close(picture.detach(), wanted[f"output_{stage}_{scale}"], atol=1e-5, rtol=0)
     detected = MAXIM.detect(weights)
     assert detected is not None
     MAXIM(**detected.config).load_state_dict(weights)
 
 
-@pytest.mark.parametrize(
-    ("variant", "scales", "count", "tensors"),
-    [
-        ("S-1", 3, 6_139_561, 766),
-        ("S-2", 3, 14_176_178, 1760),
-        ("S-3", 3, 22_212_795, 2754),
-        ("S-1", 1, 6_108_515, None),
-        ("S-2", 1, 13_353_830, None),
-        ("S-3", 1, 20_599_145, None),
-        ("M-1", 1, 19_361_219, None),
-        ("M-2", 1, 40_839_110, None),
-        ("M-3", 1, 62_317_001, None),
-    ],
-)
-def test_the_published_size(variant: str, scales: int, count: int, tensors: int | None) -> None:
-    """With one scale as the authors' comments say, with three as counted in their code."""
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_tiles_are_as_large_as_what_the_authors_train_on(variant: str) -> None:
     with torch.device("meta"):
-        net = MAXIM(**VARIANTS[variant], num_supervision_scales=scales)
-    assert sum(weight.numel() for weight in net.parameters()) == count
-    assert tensors is None or len(net.state_dict()) == tensors
-    assert net.tiling.grid == 64 and net.tiling.fixed == 256 and net.tiling.support == "approximate"
+        tiling = MAXIM(**VARIANTS[variant]).tiling
+    assert tiling.grid == 64 and tiling.fixed == 256 and tiling.support == "approximate"
 
 
 @pytest.mark.parametrize("config", SHAPES)
@@ -158,20 +178,6 @@ def test_flat_maps_stay_flat_to_the_edge(steps: int) -> None:
     torch.testing.assert_close(made, torch.full((1, 2, 16 >> -steps, 24 >> -steps), 0.7))
 
 
-@pytest.mark.parametrize("config", [*SHAPES, {**VARIANTS["S-3"], "num_supervision_scales": 3}, VARIANTS["M-2"]])
-def test_detects_what_it_wrote(config: dict[str, Any]) -> None:
-    with torch.device("meta"):
-        state = MAXIM(**config).state_dict()
-        found = MAXIM.detect(state)
-        assert found is not None
-        again = MAXIM(**found.config).state_dict()
-    assert {key: value.shape for key, value in again.items()} == {key: value.shape for key, value in state.items()}
-    squares = ("block_size_hr", "block_size_lr", "grid_size_hr")
-    told = {key: value for key, value in found.config.items() if key in config and key not in squares}
-    assert told == {key: config[key] for key in told}
-    assert all(any(name in line for line in found.assumed) for name in squares)
-
-
 def test_official_sizes_of_blocks_are_found_and_equal_ones_are_assumed_high() -> None:
     with torch.device("meta"):
         official = MAXIM.detect(MAXIM(**VARIANTS["S-1"]).state_dict())
@@ -184,32 +190,7 @@ def test_official_sizes_of_blocks_are_found_and_equal_ones_are_assumed_high() ->
 
 
 def test_other_weights_are_not_taken_for_it() -> None:
-    with torch.device("meta"):
-        state = MAXIM(**ONE).state_dict()
-    assert MAXIM.detect({key: value for key, value in state.items() if "input_conv" not in key}) is None
     assert MAXIM.detect({"conv_first.weight": torch.zeros(8, 3, 3, 3)}) is None
-
-
-def test_sides_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ModelError, match="multiples of 16 px, not 24 x 16 px"):
-        network(**ONE).picture(torch.rand(1, 3, 16, 24))
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"use_global_mlp": False}, "without global MLPs"),
-        ({"use_cross_gating": False}, "or cross gating"),
-        ({"num_outputs": 1}, "not to RGB"),
-        ({"num_supervision_scales": 4}, "num_supervision_scales is 4"),
-        ({"num_supervision_scales": 0}, "num_supervision_scales is 0"),
-        ({"num_bottleneck_blocks": 0}, "1 or more"),
-        ({"features": 3, "input_proj_factor": 1}, "3 channels times 1"),
-    ],
-)
-def test_networks_that_there_are_not(config: dict[str, Any], said: str) -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match=said):
-        MAXIM(**config)
 
 
 def test_what_the_authors_ignore_is_ignored() -> None:
@@ -217,20 +198,6 @@ def test_what_the_authors_ignore_is_ignored() -> None:
     with torch.inference_mode():
         other = network(**ONE, lrelu_slope=0.9, grid_size_lr=[4, 4], dropout_rate=0.5)
         assert torch.equal(other.picture(x), network(**ONE).picture(x))
-
-
-def test_batch_and_precisions() -> None:
-    net = network(**SMALL)
-    x = torch.rand(2, 3, 16, 32)
-    with torch.inference_mode():
-        made = net.picture(x)
-        torch.testing.assert_close(torch.cat([net.picture(x[:1]), net.picture(x[1:])]), made, atol=1e-5, rtol=0)
-        with torch.autocast("cpu", torch.bfloat16):
-            mixed = net.picture(x)
-        assert 0 < float((mixed - made).abs().mean()) < 0.05 * float((made - x).std())
-        half = net.bfloat16().picture(x.bfloat16())
-    assert mixed.dtype == torch.float32 and half.dtype == torch.bfloat16
-    assert float((half - made).abs().mean()) < 0.05 * float(made.std())
 
 
 def test_picture_is_precise_under_autocast() -> None:
@@ -248,19 +215,6 @@ def test_gradients_are_right() -> None:
     net = network(**{**ONE, "features": 4, "num_groups": 1, "num_bottleneck_blocks": 1, "depth": 2}).double()
     x = torch.rand(1, 3, 8, 8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(net.picture, (x,), eps=1e-7, atol=1e-5, fast_mode=True)
-
-
-@pytest.mark.parametrize("mixed", [False, True])
-def test_every_weight_learns(mixed: bool) -> None:
-    """From the pictures of all stages and scales; more channels than one are left for the means, as ReLU ends some."""
-    torch.manual_seed(0)
-    net = MAXIM(**SMALL, channels_reduction=1).train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        made = net(torch.rand(2, 3, 16, 32))
-        torch.stack([(picture - 0.5).square().mean() for stage in made for picture in stage]).sum().backward()
-    for key, value in net.named_parameters():
-        assert value.grad is not None and bool(value.grad.isfinite().all()), key
-        assert bool(value.grad.any()), key
 
 
 def test_a_small_one_learns_to_denoise() -> None:
@@ -283,20 +237,10 @@ def test_a_small_one_learns_to_denoise() -> None:
     assert float(error().detach()) < 0.6 * before
 
 
-def run(net: MAXIM, picture: Tensor, execution: Execution) -> Tensor:
-    """What the tiler makes of ``[C,H,W]``."""
-    _, height, width = picture.shape
-
-    def crop(top: int, bottom: int, left: int, right: int) -> Tensor:
-        return picture[:, top:bottom, left:right]
-
-    return torch.cat([rows for _, rows in inference.run_rows(net, crop, height, width, execution)], 1)
-
-
 def test_pictures_of_any_size_are_run_in_tiles() -> None:
     net, picture = network(**ONE), torch.rand(3, 113, 200)
     execution = Execution(tile=96)
-    made = run(net, picture, execution)
+    made = tiled(net, picture, execution)
     assert execution.mode == "tiles" and execution.tiles > 2
     assert made.shape == picture.shape and bool(made.isfinite().all())
     corner = net.picture(picture[None, :, :96, :96]).detach()[0]
@@ -307,5 +251,5 @@ def test_pictures_of_any_size_are_run_in_tiles() -> None:
 def test_a_picture_no_larger_than_a_tile_is_run_as_a_whole(tile: Any) -> None:
     net, picture = network(**ONE), torch.rand(3, 27, 40)
     padded = F.pad(picture[None], (0, 8, 0, 5), mode="reflect")
-    made = run(net, picture, Execution(tile=tile))
+    made = tiled(net, picture, Execution(tile=tile))
     torch.testing.assert_close(made, net.picture(padded).detach()[0, :, :27, :40], atol=1e-5, rtol=0)

@@ -13,8 +13,8 @@ from restorekit import inference
 from restorekit.architectures import retinexformer
 from restorekit.architectures._bands import Bands
 from restorekit.architectures.retinexformer import Retinexformer
-from restorekit.errors import ModelError
 from restorekit.execution import Execution
+from restorekit.testing_networks import BandLaws, RefusalLaws, filled, tiled
 
 SMALL: dict[str, Any] = {"n_feat": 8, "num_blocks": [1, 1, 1]}
 SHAPES: list[dict[str, Any]] = [SMALL, {"n_feat": 4, "num_blocks": [2, 1, 3], "stage": 2}]
@@ -27,18 +27,35 @@ def low_bands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def network(**config: Any) -> Retinexformer:
-    """With weights that make every part matter to the result, and attention that is far from even."""
-    torch.manual_seed(0)
-    net = Retinexformer(**config).eval()
+    """With attention that is far from even."""
+    net = filled(Retinexformer(**config), 0.8)
     with torch.no_grad():
         for key, value in net.named_parameters():
             if "rescale" in key:
                 value.copy_(torch.linspace(2, 6, value.numel()).view_as(value))
-            elif value.dim() == 1:
-                value.add_(0.2 * torch.randn_like(value))
-            else:
-                value.normal_(std=0.8 * value[0].numel() ** -0.5)
     return net
+
+
+class TestRetinexformer(BandLaws, RefusalLaws):
+    """The released networks have 1.61 million parameters, as the paper says."""
+
+    kind = Retinexformer
+    build = staticmethod(network)
+    configs = tuple(SHAPES)
+    others = ({"n_feat": 40, "num_blocks": [1, 2, 2]},)
+    published = (({}, 1_605_701, 122),)
+    autocast = 0.02
+    casts = ((torch.bfloat16, 0.05),)
+    needs = ("mapping", "depth_conv.weight", "to_q")
+    tall, rows = ((36, 12),), (1, 5)
+    refused = (
+        ({"in_channels": 1}, "in_channels is 1 and out_channels 3"),
+        ({"num_blocks": [1, 1]}, r"num_blocks is \[1, 1\]"),
+        ({"num_blocks": [1, 0, 1]}, "there are 3 levels"),
+        ({"stage": 0}, "stage 0"),
+        ({"n_feat": 31}, "n_feat is 31; it is a multiple of 4"),
+    )
+    refused_sizes = ((8, 10, "multiples of 4 px; pad 10 x 8 px"),)
 
 
 def reference(w: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -110,79 +127,22 @@ def test_equals_the_network_written_out(config: dict[str, Any]) -> None:
         assert float(difference.abs().max()) < 1e-5 * float(expected.abs().max())
 
 
-def test_released_networks() -> None:
-    """1.61 million parameters, as the paper says."""
-    with torch.device("meta"):
-        net = Retinexformer()
-    state = net.state_dict()
-    assert sum(value.numel() for value in net.parameters()) == 1_605_701
-    assert len(state) == 122
+def test_names_are_those_of_the_authors() -> None:
     assert {
         "body.0.estimator.depth_conv.bias",
-        "body.0.denoiser.encoder_layers.1.0.blocks.1.0.pos_emb.2.weight",
+        "body.0.denoiser.encoder_layers.1.0.blocks.0.0.pos_emb.2.weight",
         "body.0.denoiser.encoder_layers.0.2.weight",
-        "body.0.denoiser.bottleneck.blocks.1.1.fn.net.4.weight",
+        "body.0.denoiser.bottleneck.blocks.0.1.fn.net.4.weight",
         "body.0.denoiser.decoder_layers.0.0.bias",
         "body.0.denoiser.decoder_layers.1.2.blocks.0.0.rescale",
-    } < set(state)
+    } < set(network(**SMALL).state_dict())
 
 
-@pytest.mark.parametrize("config", [*SHAPES, {"n_feat": 40, "num_blocks": [1, 2, 2]}])
-def test_detects_what_it_wrote(config: dict[str, Any]) -> None:
-    with torch.device("meta"):
-        state = Retinexformer(**config).state_dict()
-        found = Retinexformer.detect(state)
-        assert found is not None and not found.assumed
-        assert found.config == {"in_channels": 3, "out_channels": 3, "stage": 1, **config}
-        assert shapes(Retinexformer(**found.config).state_dict()) == shapes(state)
-    for gone in ("mapping", "depth_conv.weight", "to_q"):
-        assert Retinexformer.detect({key: value for key, value in state.items() if gone not in key}) is None
-
-
-def shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
-    return {key: value.shape for key, value in state.items()}
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"in_channels": 1}, "in_channels is 1 and out_channels 3"),
-        ({"num_blocks": [1, 1]}, r"num_blocks is \[1, 1\]"),
-        ({"num_blocks": [1, 0, 1]}, "there are 3 levels"),
-        ({"stage": 0}, "stage 0"),
-        ({"n_feat": 31}, "n_feat is 31; it is a multiple of 4"),
-    ],
-)
-def test_networks_that_there_are_not(config: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        Retinexformer(**config)
-
-
-def test_sizes_that_do_not_halve_twice() -> None:
-    with pytest.raises(ModelError, match="multiples of 4 px; pad 10 x 8 px"):
-        network(**SMALL)(torch.rand(1, 3, 8, 10))
-
-
-@pytest.mark.parametrize("config", SHAPES)
-@pytest.mark.parametrize("rows", [1, 5])
-def test_bands_give_what_the_whole_gives(config: dict[str, Any], rows: int) -> None:
-    net = network(**config)
-    x = torch.rand(2, 3, 36, 12).contiguous(memory_format=torch.channels_last)
-    begun: list[float] = []
-    with torch.inference_mode():
+def test_bands_make_the_whole_under_autocast() -> None:
+    net, x = network(**SMALL), torch.rand(2, 3, 48, 20) * torch.tensor([0.1, 1.0]).view(2, 1, 1, 1)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         whole = net(x)
-        made = net.features(x, Bands(rows=rows, checkpoint=begun.append))
-    assert len(begun) > 2 * begun.count(0.0), "several bands each"
-    assert float((made - whole).abs().max()) < 1e-5 * float(whole.abs().max())
-
-
-def run(net: Retinexformer, picture: Tensor, execution: Execution) -> Tensor:
-    """What the tiler makes of ``[C,H,W]``."""
-
-    def crop(top: int, bottom: int, left: int, right: int) -> Tensor:
-        return picture[:, top:bottom, left:right]
-
-    return torch.cat([rows for _, rows in inference.run_rows(net, crop, *picture.shape[1:], execution)], 1)
+        assert float((net.features(x, Bands(rows=4)) - whole).abs().mean()) < 0.01 * float(whole.std())
 
 
 def test_large_pictures_are_run_as_a_whole_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,9 +150,9 @@ def test_large_pictures_are_run_as_a_whole_in_bands(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(inference, "CHUNK_BYTES", 1 << 16)
     net, picture = network(**SMALL), torch.rand(3, 99, 62)
     execution = Execution()
-    made = run(net, picture, execution)
+    made = tiled(net, picture, execution)
     assert execution.mode == "exact"
-    whole = run(net, picture, Execution(tile="off"))
+    whole = tiled(net, picture, Execution(tile="off"))
     assert float((made - whole).abs().max()) < 1e-5 * float(whole.abs().max())
 
 
@@ -219,24 +179,6 @@ def test_illumination_is_what_the_picture_is_multiplied_by() -> None:
         torch.testing.assert_close(net(x), x * factors, rtol=1e-5, atol=1e-6)
         piece = net.illumination(x[:, :, 2:, 3:])
         torch.testing.assert_close(piece[:, :, 2:, 2:], factors[:, :, 4:, 5:], rtol=1e-5, atol=1e-5)
-
-
-def test_batch_and_precisions() -> None:
-    net = network(**SMALL)
-    x = torch.rand(2, 3, 16, 20) * torch.tensor([0.1, 1.0]).view(2, 1, 1, 1)
-    with torch.inference_mode():
-        y = net(x)
-        size = float(y.abs().max())
-        assert float((torch.cat([net(x[:1]), net(x[1:])]) - y).abs().max()) < 1e-5 * size
-        with torch.autocast("cpu", torch.bfloat16):
-            mixed = net(x)
-            tall = x.repeat(1, 1, 3, 1)
-            assert float((net.features(tall, Bands(rows=4)) - net(tall)).abs().mean()) < 0.01 * float(y.std())
-        assert mixed.dtype == torch.float32
-        assert 0 < float((mixed - y).abs().mean()) < 0.02 * float(y.std())
-        half = net.bfloat16()(x.bfloat16())
-    assert half.dtype == torch.bfloat16
-    assert float((half - y).abs().mean()) < 0.05 * float(y.std())
 
 
 def test_lighting_is_precise_under_autocast() -> None:
@@ -271,12 +213,3 @@ def test_gradients_are_right() -> None:
         grad, wanted = value.grad, leaves[key].grad
         assert grad is not None and wanted is not None and bool(grad.any())
         assert float((grad - wanted).abs().max()) < 1e-3 * float(wanted.abs().max()), key
-
-
-def test_trains_under_autocast() -> None:
-    net = network(**SMALL).train()
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = net(torch.rand(2, 3, 16, 16).contiguous(memory_format=torch.channels_last)).square().mean()
-    loss.backward()
-    for value in net.parameters():
-        assert value.grad is not None and bool(value.grad.isfinite().all()) and bool(value.grad.any())

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from restorekit.architectures._bands import Bands
 from restorekit.architectures.rgt import RGT, _GlobalAttention, _recursions
 from restorekit.errors import ModelError
+from restorekit.testing_networks import BandLaws, RefusalLaws, filled, run
 
 OFFICIAL: dict[str, Any] = {"depth": [6] * 8, "num_heads": [6] * 8, "mlp_ratio": 2, "split_size": [8, 32]}
 OFFICIAL_S: dict[str, Any] = {**OFFICIAL, "depth": [6] * 6, "num_heads": [6] * 6}
 SMALL: dict[str, Any] = {
-    "embed_dim": 32,
+    "embed_dim": 96,  # 3 channels for position biases: norms of fewer have no slope
     "depth": [3, 1],
     "num_heads": [4, 2],
     "mlp_ratio": 2,
@@ -28,52 +25,52 @@ TINY: dict[str, Any] = {"embed_dim": 32, "depth": [2], "num_heads": [2], "mlp_ra
 
 
 def network(**config: Any) -> RGT:
-    """With residual weights and position biases that matter: those of fresh ones are near 0."""
-    torch.manual_seed(0)
-    net = RGT(**config).eval()
-    with torch.no_grad():
-        for key, value in net.named_parameters():
-            if ".pos." in key or "gamma" in key or "attn.q" in key or "attn.k." in key:
-                value.normal_(0, 0.5)
-    return net
+    return filled(RGT(**config))
+
+
+class TestRGT(BandLaws, RefusalLaws):
+    kind = RGT
+    build = staticmethod(network)
+    configs = (SMALL,)
+    others = (
+        {**OFFICIAL_S, "depth": [2, 2], "num_heads": [6, 6], "upscale": 4, "embed_dim": 180},
+        {**SMALL, "upscale": 3, "qkv_bias": False, "resi_connection": "3conv", "c_ratio": 0.75},
+        {**TINY, "in_chans": 1, "upscale": 2},
+    )
+    published = tuple(
+        ({**config, "upscale": scale}, count, keys)
+        for config, scale, count, keys in (
+            (OFFICIAL_S, 2, 10_051_055, 1520),
+            (OFFICIAL_S, 3, 10_235_695, 1520),
+            (OFFICIAL_S, 4, 10_198_767, 1522),
+            (OFFICIAL, 2, 13_217_831, 2022),
+            (OFFICIAL, 3, 13_402_471, 2022),
+            (OFFICIAL, 4, 13_365_543, 2024),
+        )
+    )
+    size = (32, 40)
+    autocast = 0.02
+    casts = ((torch.bfloat16, 0.02),)
+    without_slope = r"attn\.k\.bias"  # softmax does not see what all keys share
+    untold = ("img_range", "qk_scale")
+    told_by_shapes = False
+    needs = ("before_RG",)
+    tall, rows = ((50, 32),), (16,)
+    refused = (({**TINY, "split_size": [6, 12]}, "divisors of 64"),)
 
 
 @pytest.mark.parametrize("name", ["RGT_x2_s4x8", "RGT_x4_s2x4"])
-def test_the_authors_results(shared_data: Path, name: str) -> None:
-    folder = shared_data.parent / "oracles"
-    if not (folder / "INDEX.json").is_file():
-        pytest.skip(f"needs the authors' results in {folder}")
-    case = next(case for case in json.loads((folder / "INDEX.json").read_text()) if case["case"] == name)
-    tensors = load_file(folder / case["file"])
-    weights = {key.removeprefix("weights/"): value for key, value in tensors.items() if key.startswith("weights/")}
-    net = RGT(**case["config"]).eval()
+def test_the_authors_results(authors: Any, name: str) -> None:
+    case = authors(name)
+    net = RGT(**case.config).eval()
     for key, value in net.state_dict().items():
         if "attn_mask" in key or "rpe_biases" in key or "relative_position_index" in key:
-            assert torch.equal(value, weights[key]), key
-    net.load_state_dict(weights)
-    with torch.inference_mode():
-        torch.testing.assert_close(net(tensors["input"]), tensors["output"], atol=1e-4, rtol=0)
-    detected = RGT.detect(weights)
+            assert torch.equal(value, case.weights[key]), key
+    net.load_state_dict(case.weights)
+    torch.testing.assert_close(run(net, case.tensors["input"]), case.tensors["output"], atol=1e-4, rtol=0)
+    detected = RGT.detect(case.weights)
     assert detected is not None
-    RGT(**detected.config).load_state_dict(weights)
-
-
-@pytest.mark.parametrize(
-    ("config", "scale", "count", "keys"),
-    [
-        (OFFICIAL_S, 2, 10_051_055, 1520),
-        (OFFICIAL_S, 3, 10_235_695, 1520),
-        (OFFICIAL_S, 4, 10_198_767, 1522),
-        (OFFICIAL, 2, 13_217_831, 2022),
-        (OFFICIAL, 3, 13_402_471, 2022),
-        (OFFICIAL, 4, 13_365_543, 2024),
-    ],
-)
-def test_the_published_size(config: dict[str, Any], scale: int, count: int, keys: int) -> None:
-    with torch.device("meta"):
-        net = RGT(**config, upscale=scale)
-    assert sum(weight.numel() for weight in net.parameters()) == count
-    assert len(net.state_dict()) == keys
+    RGT(**detected.config).load_state_dict(case.weights)
 
 
 @pytest.mark.parametrize("recursions", [2, 3])
@@ -115,58 +112,3 @@ def test_every_size_within_the_rule_is_taken(height: int, width: int) -> None:
         result = network(**TINY).features(torch.rand(1, 3, height, width))
     assert result.shape == (1, 32, height, width)
     assert result.isfinite().all()
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        {**OFFICIAL_S, "depth": [2, 2], "num_heads": [6, 6], "upscale": 4, "embed_dim": 180},
-        {**SMALL, "upscale": 3, "qkv_bias": False, "resi_connection": "3conv", "c_ratio": 0.75},
-        {**TINY, "in_chans": 1, "upscale": 2},
-    ],
-)
-def test_weights_tell_the_configuration(config: dict[str, Any]) -> None:
-    state = RGT(**config).state_dict()
-    detected = RGT.detect(state)
-    assert detected is not None
-    assert {key: detected.config[key] for key in config} == config
-    RGT(**detected.config).load_state_dict(state)
-    assert RGT.detect({key: value for key, value in state.items() if "before_RG" not in key}) is None
-
-
-def test_pictures_of_a_batch_do_not_meet() -> None:
-    net, x = network(**SMALL), torch.rand(2, 3, 32, 16)
-    with torch.inference_mode():
-        torch.testing.assert_close(net(x), torch.cat([net(x[:1]), net(x[1:])]))
-
-
-def test_bands_give_what_the_whole_gives() -> None:
-    net, x = network(**SMALL), torch.rand(1, 3, 50, 32)
-    with torch.inference_mode():
-        torch.testing.assert_close(net.features(x, Bands(rows=16)), net.features(x), atol=1e-5, rtol=0)
-
-
-def test_bfloat16_is_close() -> None:
-    net, x = network(**SMALL), torch.rand(1, 3, 32, 40)
-    with torch.inference_mode():
-        expected = net(x)
-        with torch.autocast("cpu", torch.bfloat16):
-            mixed = net(x)
-        half = net.bfloat16()(x.bfloat16()).float()
-    assert mixed.dtype == torch.float32
-    spread = expected.std()
-    assert (mixed - expected).square().mean().sqrt() < 0.02 * spread
-    assert (half - expected).square().mean().sqrt() < 0.02 * spread
-
-
-def test_gradients_reach_every_weight() -> None:
-    net = network(**SMALL).train()
-    net(torch.rand(1, 3, 16, 32)).square().mean().backward()
-    without = [key for key, weight in net.named_parameters() if weight.grad is None or not weight.grad.isfinite().all()]
-    assert without == []
-    assert all(weight.grad.any() for key, weight in net.named_parameters() if key.endswith(("qkv.weight", "q.weight")))
-
-
-def test_windows_that_do_not_divide_the_training_picture_are_refused() -> None:
-    with pytest.raises(ValueError, match="divisors of 64"):
-        RGT(**{**TINY, "split_size": [6, 12]})

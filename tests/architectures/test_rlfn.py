@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from restorekit.architectures._bands import Band, Bands
+from restorekit.architectures._bands import Band
 from restorekit.architectures.rlfn import RLFN, stretch
+from restorekit.testing_networks import BandLaws
 
 SMALL: dict[str, Any] = {"feature_channels": 8, "blocks": 2, "upscale": 2}
 
@@ -21,6 +22,22 @@ SMALL: dict[str, Any] = {"feature_channels": 8, "blocks": 2, "upscale": 2}
 def network(**config: Any) -> RLFN:
     torch.manual_seed(0)
     return RLFN(**config).eval()
+
+
+class TestRLFN(BandLaws):
+    kind = RLFN
+    build = staticmethod(network)
+    configs = (SMALL,)
+    others = ({**SMALL, "in_channels": 1, "out_channels": 1}, {**SMALL, "mid_channels": 12})
+    published = (
+        ({"upscale": 2}, 526_856, None),
+        ({"upscale": 4}, 543_740, None),
+        ({"feature_channels": 48, "upscale": 2}, 454_620, None),
+        ({"feature_channels": 46, "mid_channels": 48, "blocks": 4, "upscale": 4}, 317_218, None),
+    )
+    size = (24, 20)
+    needs = ("esa",)
+    tall, rows = ((15, 15), (40, 23), (64, 37)), (1, 8, 16)
 
 
 def reference(w: dict[str, Tensor], x: Tensor, scale: int) -> Tensor:
@@ -82,73 +99,9 @@ def test_equals_the_network_written_out(config: dict[str, Any]) -> None:
         torch.testing.assert_close(net(x), reference(net.state_dict(), x, net.scale), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("config", "count"),
-    [
-        ({"upscale": 2}, 526_856),
-        ({"upscale": 4}, 543_740),
-        ({"feature_channels": 48, "upscale": 2}, 454_620),
-        ({"feature_channels": 46, "mid_channels": 48, "blocks": 4, "upscale": 4}, 317_218),
-    ],
-)
-def test_official_networks(config: dict[str, Any], count: int) -> None:
-    with torch.device("meta"):
-        net = RLFN(**config)
-    assert sum(value.numel() for value in net.parameters()) == count
-    found = RLFN.detect(net.state_dict())
-    assert found is not None
-    assert found.config.items() >= config.items()
-
-
-@pytest.mark.parametrize("config", [{**SMALL, "in_channels": 1, "out_channels": 1}, {**SMALL, "mid_channels": 12}])
-def test_detects_what_it_wrote(config: dict[str, Any]) -> None:
-    state = network(**config).state_dict()
-    found = RLFN.detect(state)
-    assert found is not None
-    assert found.config.items() >= config.items()
-    RLFN(**found.config).load_state_dict(state)
-    assert RLFN.detect({key: value for key, value in state.items() if "esa" not in key}) is None
-
-
-@pytest.mark.parametrize(("height", "width"), [(15, 15), (40, 23), (64, 37)])
-@pytest.mark.parametrize("rows", [1, 8, 16])
-def test_bands_give_what_the_whole_gives(height: int, width: int, rows: int) -> None:
-    net = network(**SMALL)
-    x = torch.rand(1, 3, height, width)
-    with torch.inference_mode():
-        torch.testing.assert_close(net.tail(net.features(x, Bands(rows=rows))), net(x), rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize(("h", "w", "height", "width"), [(1, 1, 15, 15), (4, 7, 29, 46), (9, 3, 61, 23)])
 def test_stretching_rows(h: int, w: int, height: int, width: int) -> None:
     coarse = torch.randn(2, 3, h, w)
     whole = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
     torch.testing.assert_close(stretch(coarse, Band(0, height, height), width), whole, rtol=0, atol=1e-5)
     torch.testing.assert_close(stretch(coarse, Band(4, 11, height), width), whole[:, :, 4:11], rtol=0, atol=1e-5)
-
-
-def test_tail_looks_one_pixel_around() -> None:
-    net = network(**SMALL)
-    with torch.inference_mode():
-        maps = net.features(torch.rand(1, 3, 16, 20))
-        piece = net.tail(maps[..., 3:11])[..., 2:-2]
-        torch.testing.assert_close(piece, net.tail(maps)[..., 8:20], rtol=0, atol=1e-6)
-
-
-def test_batch_and_precisions() -> None:
-    net = network(**SMALL)
-    x = torch.rand(2, 3, 24, 20)
-    with torch.inference_mode():
-        y = net(x)
-        torch.testing.assert_close(torch.cat([net(x[:1]), net(x[1:])]), y, rtol=1e-5, atol=1e-5)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert float((net(x) - y).abs().mean()) < 0.02 * float(y.std())
-        half = net.bfloat16()(x.bfloat16())
-    assert half.dtype == torch.bfloat16
-    assert float((half - y).abs().mean()) < 0.04 * float(y.std())
-
-
-def test_gradients_flow() -> None:
-    net = network(**SMALL).train()
-    net(torch.rand(1, 3, 24, 24)).square().mean().backward()
-    assert all(value.grad is not None and bool(value.grad.any()) for value in net.parameters())

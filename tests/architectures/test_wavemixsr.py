@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restorekit.architectures._network import Network
 from restorekit.architectures.wavemixsr import WaveMixSR, WaveMixSRV2, haar
+from restorekit.testing_networks import RefusalLaws, run
 
 SMALL: list[tuple[type[Network], dict[str, Any]]] = [
     (WaveMixSR, {"depth": 4, "mult": 1, "ff_channel": 12, "final_dim": 8}),
@@ -35,6 +33,30 @@ def network(cls: type[Network], config: dict[str, Any]) -> Network:
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.02, 0.1)
     return net
+
+
+class TestWaveMixSR(RefusalLaws):
+    kind = WaveMixSR
+    configs = tuple(config for cls, config in SMALL if cls is WaveMixSR)
+    published = (({"depth": 4, "mult": 1, "ff_channel": 144, "final_dim": 144}, 1_704_385, 60),)
+    size = (8, 12)
+    tolerance = 1e-6
+    untold = ("upsample", "scale")
+    refused = (({"depth": 1, "final_dim": 10}, "final_dim is 10; it is a multiple of 4"),)
+
+    def build(self, **config: Any) -> Network:
+        return network(self.kind, config)
+
+
+class TestWaveMixSRV2(TestWaveMixSR):
+    kind = WaveMixSRV2
+    configs = tuple(config for cls, config in SMALL if cls is WaveMixSRV2)
+    published = (
+        ({"sr": 2, "blocks": 2, "mult": 1, "final_dim": 144}, 375_769, None),
+        ({"sr": 4, "blocks": 2, "mult": 1, "final_dim": 144}, 751_538, None),
+    )
+    untold = ("upsample",)
+    refused = (({"sr": 6}, "sr is 6; it is a power of 2"),)
 
 
 def convolve(w: dict[str, Tensor], key: str, x: Tensor) -> Tensor:
@@ -67,16 +89,23 @@ def enlarge(w: dict[str, Tensor], prefix: str, x: Tensor, scale: int, mode: str)
 
 
 @pytest.mark.parametrize("name", ["WaveMixSR_x2", "WaveMixSR_x2_bilinear"])
-def test_results_of_the_authors(shared_data: Path, name: str) -> None:
-    folder = shared_data.parent / "oracles"
-    if not (folder / "INDEX.json").is_file():
-        pytest.skip(f"needs the authors' results in {folder}")
-    case = next(case for case in json.loads((folder / "INDEX.json").read_text()) if case["case"] == name)
-    tensors = load_file(folder / case["file"])
-    net = WaveMixSR(**case["config"], upsample=case.get("upsample", "bicubic")).eval()
-    net.load_state_dict({key.removeprefix("weights/"): v for key, v in tensors.items() if key.startswith("weights/")})
-    with torch.inference_mode():
-        torch.testing.assert_close(net(tensors["input"]), tensors["output"], rtol=0, atol=1e-5)
+def test_results_of_the_authors(authors: Any, name: str) -> None:
+    case = authors(name)
+    net = WaveMixSR(**case.config, upsample=case.facts.get("upsample", "bicubic")).eval()
+    net.load_state_dict(case.weights)
+    torch.testing.assert_close(run(net, case.tensors["input"]), case.tensors["output"], rtol=0, atol=1e-5)
+
+
+def test_the_published_network_looks_8_px_around() -> None:
+    with torch.device("meta"):
+        net = WaveMixSR(depth=4, mult=1, ff_channel=144, final_dim=144)
+    assert net.tail_halo == net.tiling.halo == 8
+
+
+@pytest.mark.parametrize(("cls", "config"), SMALL)
+def test_weights_of_the_other_are_not_taken_for_it(cls: type[Network], config: dict[str, Any]) -> None:
+    other = WaveMixSRV2 if cls is WaveMixSR else WaveMixSR
+    assert other.detect(network(cls, config).state_dict()) is None
 
 
 def test_haar() -> None:
@@ -99,36 +128,6 @@ def test_equals_the_network_written_out(cls: type[Network], config: dict[str, An
     with torch.inference_mode():
         assert net(x).shape == (2, 3, 10 * net.scale, 14 * net.scale)
         torch.testing.assert_close(net(x), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_official_networks() -> None:
-    with torch.device("meta"):
-        first = WaveMixSR(depth=4, mult=1, ff_channel=144, final_dim=144)
-        second = [WaveMixSRV2(sr=sr, blocks=2, mult=1, final_dim=144) for sr in (2, 4)]
-    assert sum(value.numel() for value in first.parameters()) == 1_704_385
-    assert len(first.state_dict()) == 60
-    assert first.tail_halo == first.tiling.halo == 8
-    assert [sum(value.numel() for value in net.parameters()) for net in second] == [375_769, 751_538]
-
-
-@pytest.mark.parametrize(("cls", "config"), SMALL)
-def test_detects_what_it_wrote(cls: type[Network], config: dict[str, Any]) -> None:
-    state = network(cls, config).state_dict()
-    found = cls.detect(state)
-    assert found is not None
-    known = {name: value for name, value in config.items() if name not in ("upsample", "scale")}
-    assert found.config == known
-    assert any(line.startswith("upsample") for line in found.assumed)
-    cls(**found.config).load_state_dict(state)
-    other = WaveMixSRV2 if cls is WaveMixSR else WaveMixSR
-    assert other.detect(state) is None
-
-
-def test_hyperparameters_that_do_not_go_together() -> None:
-    with pytest.raises(ValueError, match="final_dim is 10; it is a multiple of 4"):
-        WaveMixSR(depth=1, final_dim=10)
-    with pytest.raises(ValueError, match="sr is 6; it is a power of 2"):
-        WaveMixSRV2(sr=6)
 
 
 @pytest.mark.parametrize(("cls", "config"), SMALL)
@@ -154,21 +153,3 @@ def test_the_halo_is_what_the_network_looks_at(cls: type[Network], config: dict[
     columns = x.grad.abs().amax((0, 1, 2)).nonzero().flatten()
     reach = max(middle - int(columns[0]), int(columns[-1]) - middle - 1)
     assert net.tail_halo - 1 <= reach <= net.tail_halo
-
-
-@pytest.mark.parametrize(("cls", "config"), SMALL)
-def test_batch_precisions_and_gradients(cls: type[Network], config: dict[str, Any]) -> None:
-    net = network(cls, config)
-    x = torch.rand(2, 3, 8, 12)
-    with torch.inference_mode():
-        y = net(x)
-        torch.testing.assert_close(torch.cat([net(x[:1]), net(x[1:])]), y, rtol=1e-5, atol=1e-5)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert float((net(x) - y).abs().mean()) < 0.02
-    net.train()(x).square().mean().backward()
-    assert all(value.grad is not None for value in net.parameters())
-    net = network(cls, config)
-    with torch.inference_mode():
-        half = net.bfloat16()(x.bfloat16())
-    assert half.dtype == torch.bfloat16
-    assert float((half - y).abs().mean()) < 0.03

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from restorekit import architectures
@@ -318,20 +318,16 @@ def test_verifying_finds_damage_and_strangers(tmp_path: Path, home: Path) -> Non
     assert said is not None and "is not made of the file that card small.x2 describes; remove it and run" in said
 
 
-def test_every_oracle_is_recognised_for_what_it_is(shared_data: Path) -> None:
-    folder = shared_data.parent / "oracles"
-    if not (folder / "INDEX.json").is_file():
-        pytest.skip(f"needs the oracles of {folder}")
+def test_every_oracle_is_recognised_for_what_it_is(authors_index: dict[str, dict[str, Any]], authors: Any) -> None:
     seen = 0
-    for case in json.loads((folder / "INDEX.json").read_text()):
-        if case["architecture"] not in architectures.BUILT_IN or "_part_" in case["case"]:  # a part is no network
+    for case, facts in authors_index.items():
+        if facts["architecture"] not in architectures.BUILT_IN or "_part_" in case:  # a part is no network
             continue
-        stored = load_file(folder / case["file"])
-        state = {key.removeprefix("weights/"): value for key, value in stored.items() if key.startswith("weights/")}
+        state = authors(case).weights
         state = convert.from_flax(state) if convert.is_flax(state) else state
-        name, detected = load.detect(state, case["case"])
-        assert name == case["architecture"], case["case"]
-        load.build(name, detected.config, state, case["case"])
+        name, detected = load.detect(state, case)
+        assert name == facts["architecture"], case
+        load.build(name, detected.config, state, case)
         seen += 1
     assert seen > 5
 
