@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import restorekit as rk
-from restorekit.color.primaries import transformed
+from restorekit.color.primaries import rgb_to_xyz, transformed
 from restorekit.color.transfer import decode
 from restorekit.data.degradation import seeded
 from restorekit.data.exposures import DualExposure, dual_exposure_frames
@@ -30,9 +30,6 @@ from restorekit.state import ImageState
 DAYLIGHT = (0.5, 1.0, 0.625)
 """What the camera sees of a white surface in D65."""
 
-BT709_TO_XYZ = np.array(
-    [(0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041)]
-)
 BLACK, WHITE = 512, 16383
 ELECTRONS, READ_NOISE = 12000.0, 3e-4
 LONG_S = 0.1
@@ -51,7 +48,7 @@ def scene(path: Path, lamp: tuple[float, float, float]) -> Frame:
 
 def write(path: Path, frame: Frame) -> None:
     """An exposure as a DNG file with the white balance of daylight."""
-    matrix = np.diag(DAYLIGHT) @ np.linalg.inv(BT709_TO_XYZ)
+    matrix = np.diag(DAYLIGHT) @ np.linalg.inv(rgb_to_xyz("bt709"))
     numbers = (frame.pixels[0] * (WHITE - BLACK)).add_(BLACK).round_().clamp_(0, WHITE).to(torch.uint16)
     camera = Camera("restorekit", "Synthetic Pair", calibrations=(Calibration(6504.0, matrix),))
     exposure = Exposure(time_s=LONG_S * 2.0 ** (frame.exposure.ev_offset or 0.0), f_number=2, iso=100)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import cv2
 import pydantic
@@ -15,6 +15,7 @@ from restorekit.color.transfer import decode, encode
 from restorekit.data.degradation import Degradation, chance, eight_bit, log_uniform, uniform, whole
 from restorekit.data.depth import followed
 from restorekit.data.kernels import disk, line
+from restorekit.data.precipitation import Precipitation
 from restorekit.data.ranges import ORDERED
 from restorekit.data.sensor import Positives, Shares
 from restorekit.stage import param, parameters
@@ -51,23 +52,6 @@ AT_ONCE = 20000
 
 TURNED = 30.0
 """Most degrees that the directions of two layers of noise are from their mean."""
-
-
-class Shower(NamedTuple):
-    """How it rains, and how that is photographed."""
-
-    rate: float
-    """mm/h"""
-    wind: float
-    """Across the picture, m/s; positive blows to the right."""
-    exposure: float
-    """Seconds."""
-    focal: float
-    """Of the lens, px."""
-    aperture: float
-    """Diameter, mm."""
-    focus: float
-    """Distance in focus, m."""
 
 
 @parameters
@@ -136,7 +120,7 @@ class Rain(Degradation):
 
     def _photographed(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         far = log_uniform(generator, self.distance)
-        shower = Shower(
+        shower = Precipitation(
             log_uniform(generator, self.rate),
             uniform(generator, self.wind),
             log_uniform(generator, self.exposure),
@@ -201,7 +185,7 @@ def drawn_drops(area: float, rate: float, focal: float, generator: torch.Generat
     return diameter[seen], distance[seen]
 
 
-def streaks(distances: Tensor, shower: Shower, generator: torch.Generator) -> Tensor:
+def streaks(distances: Tensor, shower: Precipitation, generator: torch.Generator) -> Tensor:
     """Optical thickness of the streaks in front of a scene at ``distances`` ``[H,W]`` in m: light passed is exp(-it).
 
     A drop covers each place on its streak for as much of the exposure as its area is of the streak's (Garg & Nayar).

@@ -17,6 +17,7 @@ from restorekit.data.degradation import Degradation, chance, eight_bit, log_unif
 from restorekit.data.depth import followed
 from restorekit.data.haze import hazed
 from restorekit.data.kernels import line
+from restorekit.data.precipitation import Precipitation
 from restorekit.data.ranges import ORDERED
 from restorekit.data.sensor import Positives, Shares
 from restorekit.stage import param, parameters
@@ -60,23 +61,6 @@ PARTICLES_PX = ((1.5, 3.0), (3.5, 7.0), (8.0, 16.0))
 
 COVER, RISE, SHIFT_PX, VEIL = (0.01, 0.1), (0.15, 0.8), 0.6, 0.35
 """Of noise: share under a layer, softness of its particles, most shift between colours, most of the veil."""
-
-
-class Snowfall(NamedTuple):
-    """How it snows, and how that is photographed."""
-
-    rate: float
-    """mm/h of water."""
-    wind: float
-    """Across the picture, m/s; positive blows to the right."""
-    exposure: float
-    """Seconds."""
-    focal: float
-    """Of the lens, px."""
-    aperture: float
-    """Diameter, mm."""
-    focus: float
-    """Distance in focus, m."""
 
 
 class Flakes(NamedTuple):
@@ -148,7 +132,7 @@ class Snow(Degradation):
 
     def _photographed(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         far = log_uniform(generator, self.distance)
-        fall = Snowfall(
+        fall = Precipitation(
             log_uniform(generator, self.rate),
             uniform(generator, self.wind),
             log_uniform(generator, self.exposure),
@@ -197,7 +181,7 @@ def velocity(diameter: Tensor) -> Tensor:
     return diameter.pow(0.16).mul_(0.8)
 
 
-def drawn_flakes(height: int, width: int, fall: Snowfall, generator: torch.Generator) -> Flakes:
+def drawn_flakes(height: int, width: int, fall: Precipitation, generator: torch.Generator) -> Flakes:
     """All flakes over a picture that are wide enough to be seen, the largest where there are very many.
 
     A flake of diameter D is seen as far as it is ``NARROWEST_PX`` wide, in a volume that grows as D^3, or d^4.5 of its

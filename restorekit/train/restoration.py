@@ -54,7 +54,7 @@ class RestorationModule(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         degraded, target = batch
         scored = [self.loss(result.float(), wanted) for result, wanted in supervised(self.network(degraded), target)]
-        total = torch.stack([loss for loss, _ in scored]).sum() if len(scored) > 1 else scored[0][0]
+        total = torch.stack([loss for loss, _ in scored]).sum()
         self.log_dict({f"loss/{name}": value for name, value in scored[-1][1].items()})
         self.log("loss", total)
         assert isinstance(total, Tensor)

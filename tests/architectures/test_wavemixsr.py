@@ -40,6 +40,7 @@ class TestWaveMixSR(RefusalLaws):
     configs = tuple(config for cls, config in SMALL if cls is WaveMixSR)
     published = (({"depth": 4, "mult": 1, "ff_channel": 144, "final_dim": 144}, 1_704_385, 60),)
     size = (8, 12)
+    dtype = torch.float64
     untold = ("upsample", "scale")
     refused = (({"depth": 1, "final_dim": 10}, "final_dim is 10; it is a multiple of 4"),)
 

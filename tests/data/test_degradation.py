@@ -71,6 +71,46 @@ class TestEveryDegradation:
             create(name, strenght=1.0)
 
 
+MADE_IN_TWO_WAYS = ("low_light", "rain", "raindrops", "snow", "haze", "reflection")
+
+
+def ways(name: str) -> tuple[Degradation, Degradation]:
+    """Each way of a degradation alone."""
+    one, other = create(name).methods  # type: ignore[attr-defined]
+    return create(name, methods=(one,)), create(name, methods=(other,))
+
+
+@pytest.mark.parametrize("name", MADE_IN_TWO_WAYS)
+class TestTwoWays:
+    def test_both_are_drawn_and_differ(self, name: str) -> None:
+        both, (one, other) = create(name), ways(name)
+        drawn = set()
+        for number in range(8):
+            results = [way.degrade(picture(), seeded(number)) for way in (one, other)]
+            assert not torch.equal(*results)
+            drawn |= {torch.equal(both.degrade(picture(), seeded(number)), result) for result in results[:1]}
+            assert any(torch.equal(both.degrade(picture(), seeded(number)), result) for result in results)
+        assert drawn == {True, False}
+
+    def test_what_went_beyond_comes_back_within(self, name: str) -> None:
+        """Noise of a step before, beyond black and white."""
+        for way in ways(name):
+            result = way.degrade(picture() * 1.4 - 0.2, seeded(0))
+            assert float(result.min()) >= 0.0 and float(result.max()) <= 1.0
+            assert torch.equal(result, eight_bit(result))
+
+    @pytest.mark.parametrize("size", [(32, 32), (33, 150)])
+    def test_any_size(self, name: str, size: tuple[int, int]) -> None:
+        for way in ways(name):
+            for number in range(4):
+                result = way.degrade(picture(*size), seeded(number))
+                assert result.shape == (3, *size) and torch.equal(result, eight_bit(result))
+
+    def test_there_is_one_at_least(self, name: str) -> None:
+        with pytest.raises(RestorekitError, match="methods"):
+            create(name, methods=())
+
+
 def test_a_misspelt_name_gets_a_hint() -> None:
     with pytest.raises(RestorekitError, match="did you mean 'bicubic'"):
         create("bicubik")

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import get_args
 
-import pydantic
 import pytest
 import torch
 from torch import Tensor
@@ -122,16 +121,6 @@ def _left(picture: Tensor, seed: int, added: float) -> Tensor:
 
 @pytest.mark.parametrize("method", METHODS)
 class TestBoth:
-    def test_what_went_beyond_comes_back_within(self, method: Method) -> None:
-        result = Haze(methods=(method,)).degrade(noise(5) * 1.4 - 0.2, seeded(0))
-        assert float(result.min()) >= 0.0 and float(result.max()) <= 1.0
-        assert torch.equal(result, eight_bit(result))
-
-    @pytest.mark.parametrize("size", [(32, 32), (33, 150)])
-    def test_any_size(self, method: Method, size: tuple[int, int]) -> None:
-        for seed in range(4):
-            assert Haze(methods=(method,)).degrade(torch.rand((3, *size)), seeded(seed)).shape == (3, *size)
-
     def test_photographs_are_hazed_from_faint_to_dense(self, method: Method, shared_data: Path) -> None:
         photographs = Pictures(unpaired(shared_data / "photos" / "train")[::38])
         scores = []
@@ -140,18 +129,3 @@ class TestBoth:
             scores.append(psnr(Haze(methods=(method,)).degrade(clean, seeded(number)), clean))
         tenth, median, ninth = (sorted(scores)[round(share * len(scores))] for share in (0.1, 0.5, 0.9))
         assert 7 < tenth < 15 and 12 < median < 22 and 19 < ninth < 40, "dB"
-
-
-def test_both_methods_are_drawn() -> None:
-    one, other, both = (
-        [Haze(methods=methods).degrade(noise(1), seeded(seed)) for seed in range(8)]
-        for methods in (METHODS[:1], METHODS[1:], METHODS)
-    )
-    drawn = [torch.equal(mixed, alone) for mixed, alone in zip(both, one, strict=True)]
-    assert {*drawn} == {True, False}
-    assert [torch.equal(mixed, alone) for mixed, alone in zip(both, other, strict=True)] == [not each for each in drawn]
-
-
-def test_there_is_a_method() -> None:
-    with pytest.raises(pydantic.ValidationError, match="methods"):
-        Haze(methods=())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import pydantic
 import pytest
 import torch
 from torch import Tensor
@@ -81,19 +80,3 @@ def test_a_curve_darkens_by_a_power_of_the_encoded_value() -> None:
         ratio = result[:, :, :64].mean().log() - result[:, :, 64:].mean().log()
         power = float(ratio / torch.tensor(0.9 / 0.8).log())
         assert GAMMA[0] * 0.9 < power < GAMMA[1] * 1.1
-
-
-def test_methods_are_drawn_and_differ() -> None:
-    picture = torch.rand((3, 40, 40), generator=seeded(1))
-    raw, curve, both = (
-        [LowLight(methods=methods).degrade(picture, seeded(seed)) for seed in range(8)]
-        for methods in (("raw",), ("curve",), ("raw", "curve"))
-    )
-    assert not any(torch.equal(one, other) for one, other in zip(raw, curve, strict=True))
-    drawn = ["raw" if torch.equal(one, mixed) else "curve" for one, mixed in zip(raw, both, strict=True)]
-    assert {*drawn} == {"raw", "curve"}
-
-
-def test_there_is_a_method() -> None:
-    with pytest.raises(pydantic.ValidationError, match="methods"):
-        LowLight(methods=())

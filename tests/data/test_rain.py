@@ -6,7 +6,6 @@ import math
 from typing import Literal
 
 import cv2
-import pydantic
 import pytest
 import torch
 from torch import Tensor
@@ -14,11 +13,11 @@ from torch import Tensor
 from restorekit.color.transfer import decode, encode
 from restorekit.data.degradation import eight_bit, seeded
 from restorekit.data.kernels import line
+from restorekit.data.precipitation import Precipitation
 from restorekit.data.rain import (
     DROPS_PER_MM,
     NEAREST_M,
     Rain,
-    Shower,
     drawn_drops,
     extinction,
     smeared,
@@ -33,8 +32,8 @@ EMPTY = torch.full((128, 128), math.inf)
 """Distances of a scene with nothing in it."""
 
 
-def shower(rate: float = 40.0, wind: float = 0.0, exposure: float = 0.01, aperture: float = 0.1) -> Shower:
-    return Shower(rate=rate, wind=wind, exposure=exposure, focal=1500.0, aperture=aperture, focus=1e6)
+def shower(rate: float = 40.0, wind: float = 0.0, exposure: float = 0.01, aperture: float = 0.1) -> Precipitation:
+    return Precipitation(rate=rate, wind=wind, exposure=exposure, focal=1500.0, aperture=aperture, focus=1e6)
 
 
 def picture(side: int = 96) -> Tensor:
@@ -167,26 +166,3 @@ class TestLight:
             for away in (10.0, 400.0)
         )
         assert float(far.std()) < 0.8 * float(near.std())
-
-
-@pytest.mark.parametrize("size", [(32, 32), (33, 57), (200, 32)])
-@pytest.mark.parametrize("method", METHODS)
-def test_any_size_of_8_bits(method: Literal["drops", "noise"], size: tuple[int, int]) -> None:
-    for seed in range(3):
-        result = Rain(methods=(method,)).degrade(torch.full((3, *size), 0.4), seeded(seed))
-        assert result.shape == (3, *size) and torch.equal(eight_bit(result), result)
-
-
-def test_methods_are_drawn_and_differ() -> None:
-    drops, noise, both = (
-        [Rain(methods=methods).degrade(picture(48), seeded(seed)) for seed in range(8)]
-        for methods in (METHODS[:1], METHODS[1:], METHODS)
-    )
-    assert not any(torch.equal(one, other) for one, other in zip(drops, noise, strict=True))
-    drawn = ["drops" if torch.equal(one, mixed) else "noise" for one, mixed in zip(drops, both, strict=True)]
-    assert {*drawn} == {*METHODS}
-
-
-def test_there_is_a_method() -> None:
-    with pytest.raises(pydantic.ValidationError, match="methods"):
-        Rain(methods=())

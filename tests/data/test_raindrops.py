@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import pydantic
 import pytest
 import torch
 from torch import Tensor
@@ -127,26 +126,3 @@ def test_blobs_cover_as_much_as_is_said(cover: float) -> None:
     spots = blobs(90, 120, 9.0, cover, seeded(2))
     assert float((spots > 0).float().mean()) == pytest.approx(cover, abs=0.01)
     assert float(spots.min()) >= 0.0 and float(spots.max()) == 1.0
-
-
-@pytest.mark.parametrize("size", [(32, 32), (33, 57), (200, 32)])
-@pytest.mark.parametrize("method", METHODS)
-def test_any_size_of_8_bits(method: Kind, size: tuple[int, int]) -> None:
-    for seed in range(3):
-        result = Raindrops(methods=(method,)).degrade(torch.full((3, *size), 0.4), seeded(seed))
-        assert result.shape == (3, *size) and torch.equal(eight_bit(result), result)
-
-
-def test_methods_are_drawn_and_differ() -> None:
-    refraction, blur, both = (
-        [Raindrops(methods=methods).degrade(picture(48), seeded(seed)) for seed in range(8)]
-        for methods in (METHODS[:1], METHODS[1:], METHODS)
-    )
-    assert not any(torch.equal(one, other) for one, other in zip(refraction, blur, strict=True))
-    drawn = ["refraction" if torch.equal(one, mixed) else "blur" for one, mixed in zip(refraction, both, strict=True)]
-    assert {*drawn} == {*METHODS}
-
-
-def test_there_is_a_method() -> None:
-    with pytest.raises(pydantic.ValidationError, match="methods"):
-        Raindrops(methods=())

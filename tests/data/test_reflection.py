@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
-import pydantic
 import pytest
 import torch
 from torch import Tensor
@@ -122,13 +121,6 @@ class TestPhysical:
     def test_the_other_light_has_its_colour(self) -> None:
         red, green, blue = decode(sharp([bytes_of(128)], cast=1.0).degrade(gray(0.0), seeded(0)), "srgb").mean((1, 2))
         assert float(red / green) == pytest.approx(2.0, rel=0.05) == float(blue / green)
-
-    def test_what_went_beyond_comes_back_within(self) -> None:
-        """Noise of a step before, beyond black and white."""
-        noisy = to_float(noise(5)) * 1.4 - 0.2
-        result = Reflection(methods=("physical",)).degrade(noisy, seeded(0))
-        assert float(result.min()) >= 0.0 and float(result.max()) <= 1.0
-        assert torch.equal(result, eight_bit(result))
 
 
 class TestCeilnet:
@@ -246,19 +238,3 @@ class TestPane:
         light = torch.tensor([0.0, 0.01, 1.0])
         assert unveiled(light, 2.0).tolist() == pytest.approx([0.0, 0.01, 4.0], rel=0.01)
         assert torch.equal(unveiled(light, 0.0), light)
-
-
-def test_both_methods_are_drawn() -> None:
-    clean = to_float(noise(1))
-    one, other, both = (
-        [Reflection(methods=methods).degrade(clean, seeded(seed)) for seed in range(8)]
-        for methods in (METHODS[:1], METHODS[1:], METHODS)
-    )
-    drawn = [torch.equal(mixed, alone) for mixed, alone in zip(both, one, strict=True)]
-    assert {*drawn} == {True, False}
-    assert [torch.equal(mixed, alone) for mixed, alone in zip(both, other, strict=True)] == [not each for each in drawn]
-
-
-def test_there_is_a_method() -> None:
-    with pytest.raises(pydantic.ValidationError, match="methods"):
-        Reflection(methods=())

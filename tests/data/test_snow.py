@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import get_args
 
-import pydantic
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from restorekit.data import snow
 from restorekit.data.degradation import eight_bit, seeded
 from restorekit.data.folders import Pictures, unpaired
+from restorekit.data.precipitation import Precipitation
 from restorekit.data.snow import (
     DENSITY,
     FLAKES_PER_MM,
@@ -21,7 +21,6 @@ from restorekit.data.snow import (
     Flakes,
     Method,
     Snow,
-    Snowfall,
     apart,
     covered,
     drawn_flakes,
@@ -35,7 +34,7 @@ from restorekit.planes import to_float
 
 METHODS: tuple[Method, ...] = get_args(Method)
 
-FALL = Snowfall(rate=1.5, wind=1.0, exposure=1 / 200, focal=1000.0, aperture=2.0, focus=20.0)
+FALL = Precipitation(rate=1.5, wind=1.0, exposure=1 / 200, focal=1000.0, aperture=2.0, focus=20.0)
 
 
 def gray(level: float, side: int = 64) -> Tensor:
@@ -199,17 +198,6 @@ class TestNoise:
 
 @pytest.mark.parametrize("method", METHODS)
 class TestBoth:
-    def test_what_went_beyond_comes_back_within(self, method: Method) -> None:
-        picture = torch.rand((3, 48, 48), generator=seeded(5)) * 1.4 - 0.2
-        result = Snow(methods=(method,)).degrade(picture, seeded(0))
-        assert float(result.min()) >= 0.0 and float(result.max()) <= 1.0
-        assert torch.equal(result, eight_bit(result))
-
-    @pytest.mark.parametrize("size", [(32, 32), (33, 150)])
-    def test_any_size(self, method: Method, size: tuple[int, int]) -> None:
-        for seed in range(4):
-            assert Snow(methods=(method,)).degrade(torch.rand((3, *size)), seeded(seed)).shape == (3, *size)
-
     def test_photographs_are_covered_from_little_to_much(self, method: Method, shared_data: Path) -> None:
         photographs = Pictures(unpaired(shared_data / "photos" / "train")[::38])
         scores = []
@@ -218,19 +206,3 @@ class TestBoth:
             scores.append(psnr(Snow(methods=(method,)).degrade(clean, seeded(number)), clean))
         tenth, median, ninth = (sorted(scores)[round(share * len(scores))] for share in (0.1, 0.5, 0.9))
         assert 11 < tenth < 21 and 17 < median < 28 and 23 < ninth < 40, "dB"
-
-
-def test_both_methods_are_drawn() -> None:
-    clean = eight_bit(torch.rand((3, 48, 48), generator=seeded(1)))
-    one, other, both = (
-        [Snow(methods=methods).degrade(clean, seeded(seed)) for seed in range(8)]
-        for methods in (METHODS[:1], METHODS[1:], METHODS)
-    )
-    drawn = [torch.equal(mixed, alone) for mixed, alone in zip(both, one, strict=True)]
-    assert {*drawn} == {True, False}
-    assert [torch.equal(mixed, alone) for mixed, alone in zip(both, other, strict=True)] == [not each for each in drawn]
-
-
-def test_there_is_a_method() -> None:
-    with pytest.raises(pydantic.ValidationError, match="methods"):
-        Snow(methods=())
