@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 from scipy import ndimage
 
+from restorekit.color.primaries import rgb_to_xyz
 from restorekit.facts import Calibration, Camera, Exposure, Metadata
 from restorekit.frame import Frame
 from restorekit.io.dng.write import write_dng
@@ -49,9 +50,6 @@ READ_NOISE_ELECTRONS = 4.0
 BLACK, WHITE = 512.0, 16383.0
 NEUTRAL = (1 / 2.0, 1.0, 1 / 1.6)
 """Camera RGB of white: the white balance gains are 2, 1 and 1.6."""
-BT709_TO_XYZ = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-)
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 BT709_CHROMATICITIES = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329)
 REFERENCE_TIME_S = 1 / 100
@@ -329,7 +327,7 @@ def save_dng(path: Path, light: Image32, exif: Image.Exif, time_s: float, random
     """One shot as a 16-bit RGGB mosaic."""
     levels = np.rint(recorded(mosaic_of(light), random) * (WHITE - BLACK) + BLACK)
     noise = (1 / FULL_WELL_ELECTRONS, (READ_NOISE_ELECTRONS / FULL_WELL_ELECTRONS) ** 2)
-    matrix = np.diag(NEUTRAL) @ np.linalg.inv(BT709_TO_XYZ)
+    matrix = np.diag(NEUTRAL) @ np.linalg.inv(rgb_to_xyz("bt709"))
     camera = Camera(
         "restorekit", "Synthetic One", calibrations=(Calibration(6504.0, matrix),), noise_profile=(noise,) * 3
     )

@@ -21,6 +21,7 @@ from PIL import Image, TiffImagePlugin
 from typer.testing import CliRunner
 
 from restorekit.cli import app
+from restorekit.color.primaries import rgb_to_xyz
 from restorekit.engine import process
 from restorekit.facts import Calibration, Camera, Exposure, Facts, Metadata
 from restorekit.frame import Bracket, Frame
@@ -40,9 +41,6 @@ SHIFTS = ((3.4, -2.3), (0.0, 0.0), (-4.2, 5.6))
 
 BT709_TO_BT2020 = np.array(
     [(0.6274039, 0.3292830, 0.0433131), (0.0690973, 0.9195404, 0.0113623), (0.0163914, 0.0880133, 0.8955953)]
-)
-BT709_TO_XYZ = np.array(
-    [(0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041)]
 )
 NEUTRAL = (0.5, 1.0, 0.625)
 BLACK, WHITE = 512, 16383
@@ -108,7 +106,7 @@ def dng(path: Path, light: Array, ev: float, shot: int = 0) -> Path:
     mosaic = seen_by[..., 1].copy()
     mosaic[0::2, 0::2], mosaic[1::2, 1::2] = seen_by[0::2, 0::2, 0], seen_by[1::2, 1::2, 2]
     numbers = np.rint(recorded(mosaic, ev, shot) * (WHITE - BLACK) + BLACK).clip(0, WHITE).astype(np.uint16)
-    matrix = np.diag(NEUTRAL) @ np.linalg.inv(BT709_TO_XYZ)
+    matrix = np.diag(NEUTRAL) @ np.linalg.inv(rgb_to_xyz("bt709"))
     camera = Camera("Synthetic", "One", calibrations=(Calibration(6504.0, matrix),), noise_profile=(NOISE,) * 3)
     frame = Frame.from_bayer(
         numbers,

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from restorekit.cli import app
+from restorekit.color.primaries import rgb_to_xyz
 from restorekit.data.degradation import seeded
 from restorekit.data.exposures import DualExposure, dual_exposure_frames
 from restorekit.facts import Calibration, Camera, Exposure
@@ -20,9 +21,6 @@ from restorekit.frame import Frame
 from restorekit.io.dng.write import write_dng
 from restorekit.state import ImageState
 
-BT709_TO_XYZ = np.array(
-    [(0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041)]
-)
 DAYLIGHT = (0.5, 1.0, 0.625)
 """What the camera sees of a white surface in D65; it has BT.709 primaries."""
 
@@ -53,7 +51,7 @@ def night(seed: int = 0) -> Frame:
 
 def written(folder: Path, stops: float = 3.0) -> list[Path]:
     """A short and a long exposure as DNG files, which say a white balance that is wrong."""
-    matrix = np.diag(DAYLIGHT) @ np.linalg.inv(BT709_TO_XYZ)
+    matrix = np.diag(DAYLIGHT) @ np.linalg.inv(rgb_to_xyz("bt709"))
     camera = Camera("Synthetic", "One", calibrations=(Calibration(6504.0, matrix),))
     folder.mkdir(parents=True)
     files = []

@@ -9,7 +9,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from restorekit.data.degradation import Degradation, chance, eight_bit, log_uniform, uniform, whole
+from restorekit.data.degradation import Degradation, chance, log_uniform, quantized, uniform, whole
 from restorekit.data.ranges import ORDERED, Share
 from restorekit.data.sensor import Bits, Positives, recorded
 from restorekit.data.unprocess import Development, Method, developed, random_camera, unprocess
@@ -77,7 +77,7 @@ class CameraNoise(Degradation):
         method = self.methods[whole(generator, 0, len(self.methods) - 1)]
         scene = unprocess(clean, development)
         numbers = recorded(scene.with_pixels(scene.pixels * light), shot, read, bits, generator)
-        return eight_bit(developed(BlackLevel()(numbers), development, method).pixels)
+        return quantized(developed(BlackLevel()(numbers), development, method).pixels)
 
 
 def read_noise(shot: float, spread: float = 0.0) -> float:

@@ -113,6 +113,6 @@ def choice(generator: torch.Generator, shares: Sequence[float]) -> int:
     return int(torch.multinomial(torch.tensor(shares, dtype=torch.float64), 1, generator=generator))
 
 
-def eight_bit(picture: Tensor) -> Tensor:
+def quantized(picture: Tensor) -> Tensor:
     """Clipped to 0..1 and rounded to multiples of 1/255, as a file of 8 bits keeps it."""
     return picture.clamp(0.0, 1.0).mul(255.0).add(0.5).floor().div(255.0)

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from restorekit.data.degradation import Degradation, eight_bit, uniform
+from restorekit.data.degradation import Degradation, quantized, uniform
 from restorekit.data.kernels import filtered, gaussian
 from restorekit.data.ranges import ORDERED, Width
 from restorekit.stage import param, parameters
@@ -70,7 +70,7 @@ class Blur(Degradation):
         first = (self.scale - 1) // 2
         shift = (self.scale - 1) / 2 - first
         kernel = gaussian(_radius(max(widths)), widths, angle, shift=shift)
-        return eight_bit(filtered(clean, kernel)[:, first :: self.scale, first :: self.scale])
+        return quantized(filtered(clean, kernel)[:, first :: self.scale, first :: self.scale])
 
 
 def _radius(width: float) -> int:

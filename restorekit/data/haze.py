@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from restorekit.color.transfer import decode, encode
-from restorekit.data.degradation import Degradation, eight_bit, log_uniform, uniform, whole
+from restorekit.data.degradation import Degradation, log_uniform, quantized, uniform, whole
 from restorekit.data.depth import attenuated, depth, followed, fractal
 from restorekit.data.ranges import ORDERED
 from restorekit.data.sensor import Positives, Shares
@@ -73,7 +73,7 @@ class Haze(Degradation):
         _, height, width = clean.shape
         patches = fractal(height, width, 1.0, generator).mul_(uniform(generator, self.patchiness)).exp_()
         passed = patches.mul_(followed(clean, generator)).mul_(-beta).exp_()
-        return eight_bit(encode(hazed(decode(clean, "srgb"), passed, airlight.clamp_(max=1.0)), "srgb"))
+        return quantized(encode(hazed(decode(clean, "srgb"), passed, airlight.clamp_(max=1.0)), "srgb"))
 
 
 def extinction(visibility: float) -> float:
@@ -93,4 +93,4 @@ def _reside(clean: Tensor, generator: torch.Generator) -> Tensor:
     shown = uniform(generator, SHOWN)
     nearest = uniform(generator, (0.0, 1.0 - shown))
     passed = distances.mul_(shown).add_(nearest).mul_(-beta).exp_()
-    return eight_bit(hazed(clean, passed, torch.full((3,), airlight)))
+    return quantized(hazed(clean, passed, torch.full((3,), airlight)))

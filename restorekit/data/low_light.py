@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restorekit.data.camera_noise import CameraNoise
-from restorekit.data.degradation import Degradation, eight_bit, uniform, whole
+from restorekit.data.degradation import Degradation, quantized, uniform, whole
 from restorekit.data.ranges import ORDERED
 from restorekit.data.sensor import Positives, noisy
 from restorekit.stage import param, parameters
@@ -84,4 +84,4 @@ def _darkened(clean: Tensor, generator: torch.Generator) -> Tensor:
     share, gamma, gain = (uniform(generator, between) for between in (SHARE, GAMMA, GAIN))
     dark = clean.clamp(0.0, 1.0).mul_(share).pow_(gamma).mul_(gain)
     shot, read = uniform(generator, CURVE_SHOT), uniform(generator, CURVE_READ)
-    return eight_bit(noisy(dark, shot, read, generator))
+    return quantized(noisy(dark, shot, read, generator))

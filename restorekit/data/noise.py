@@ -8,7 +8,7 @@ import pydantic
 import torch
 from torch import Tensor
 
-from restorekit.data.degradation import Degradation, chance, eight_bit, uniform
+from restorekit.data.degradation import Degradation, chance, quantized, uniform
 from restorekit.data.ranges import ORDERED
 from restorekit.stage import param, parameters
 
@@ -30,4 +30,4 @@ class GaussianNoise(Degradation):
         sigma = uniform(generator, self.sigma) / 255.0
         clipped = chance(generator, self.clipped)
         noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
-        return eight_bit(noisy) if clipped else noisy
+        return quantized(noisy) if clipped else noisy

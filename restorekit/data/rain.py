@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restorekit.color.transfer import decode, encode
-from restorekit.data.degradation import Degradation, chance, eight_bit, log_uniform, uniform, whole
+from restorekit.data.degradation import Degradation, chance, log_uniform, quantized, uniform, whole
 from restorekit.data.depth import followed
 from restorekit.data.kernels import disk, line
 from restorekit.data.precipitation import Precipitation
@@ -135,7 +135,7 @@ class Rain(Degradation):
         veil = distances.mul(-extinction(shower.rate)).exp_()
         covered = streaks(distances, shower, generator).neg_().exp_()
         light = torch.lerp(around / around.max().clamp(min=1.0), light, veil)
-        return eight_bit(encode(torch.lerp(around, light, covered), "srgb"))
+        return quantized(encode(torch.lerp(around, light, covered), "srgb"))
 
     def _drawn(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         slant, turned = uniform(generator, self.slant), uniform(generator, (0.0, TURNED))
@@ -148,7 +148,7 @@ class Rain(Degradation):
             layer = smeared(height, width, log_uniform(generator, self.cover), grain, length, angle, generator)
             rain += layer.mul_(uniform(generator, self.opacity))
         rain.clamp_(max=1.0)
-        return eight_bit(clean + rain if chance(generator, 0.5) else torch.lerp(clean, torch.ones(()), rain))
+        return quantized(clean + rain if chance(generator, 0.5) else torch.lerp(clean, torch.ones(()), rain))
 
 
 def steepness(rate: float) -> float:

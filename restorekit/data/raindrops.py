@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restorekit.color.transfer import decode, encode
-from restorekit.data.degradation import Degradation, eight_bit, log_uniform, uniform, whole
+from restorekit.data.degradation import Degradation, log_uniform, quantized, uniform, whole
 from restorekit.data.kernels import disk
 from restorekit.data.ranges import ORDERED
 from restorekit.data.reflection import shifted
@@ -89,7 +89,7 @@ class Raindrops(Degradation):
         light = decode(clean, "srgb")
         drops = self._refracting if method == "refraction" else _blurring
         shown, covered = drops(light, radius, cover, generator)
-        return eight_bit(encode(light.mul_(1.0 - covered).add_(shown), "srgb"))
+        return quantized(encode(light.mul_(1.0 - covered).add_(shown), "srgb"))
 
     def _refracting(
         self, light: Tensor, radius: float, cover: float, generator: torch.Generator

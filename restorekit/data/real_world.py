@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restorekit.color.ycbcr import luma
-from restorekit.data.degradation import Degradation, chance, choice, eight_bit, uniform, whole
+from restorekit.data.degradation import Degradation, chance, choice, quantized, uniform, whole
 from restorekit.data.jpeg import compressed
 from restorekit.data.kernels import filtered, gaussian, low_pass, plateau
 from restorekit.data.ranges import ORDERED, Quality, Share, Width
@@ -190,7 +190,7 @@ class RealWorld(Degradation):
         picture = second.noise(picture, generator)
         if chance(generator, 0.5):
             return second.compress(self._finished(picture, *size, generator), generator)
-        return eight_bit(self._finished(second.compress(picture, generator), *size, generator))
+        return quantized(self._finished(second.compress(picture, generator), *size, generator))
 
     def _finished(self, picture: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
         picture = resized(picture, height, width, generator)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restorekit.color.transfer import decode, encode
-from restorekit.data.degradation import Degradation, PictureList, eight_bit, uniform, whole
+from restorekit.data.degradation import Degradation, PictureList, quantized, uniform, whole
 from restorekit.data.kernels import disk, filtered, gaussian
 from restorekit.data.ranges import ORDERED, Share
 from restorekit.planes import to_float
@@ -108,7 +108,7 @@ class Reflection(Degradation):
         other = self._other(clean, generator)
         if method == "ceilnet":
             return _added(clean, other, uniform(generator, SIGMA_PX), uniform(generator, self.weight))
-        return eight_bit(encode(decode(clean, "srgb") + self._light(other, generator), "srgb"))
+        return quantized(encode(decode(clean, "srgb") + self._light(other, generator), "srgb"))
 
     def _other(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """What is mixed in, ``[3,H,W]`` in 0..1 like the clean picture."""
@@ -185,4 +185,4 @@ def _added(clean: Tensor, other: Tensor, sigma: float, weight: float) -> Tensor:
     blurred = filtered(other, gaussian(RADIUS_PX, (sigma, sigma), 0.0))
     beyond = (clean + blurred - 1.0).clamp_(min=0.0)
     overflow = float(beyond.sum()) / max(1, int(beyond.count_nonzero()))
-    return eight_bit(clean + weight * (blurred - OVERFLOW * overflow).clamp_(0.0, 1.0))
+    return quantized(clean + weight * (blurred - OVERFLOW * overflow).clamp_(0.0, 1.0))

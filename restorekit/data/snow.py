@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from restorekit.color.transfer import decode, encode
-from restorekit.data.degradation import Degradation, chance, eight_bit, log_uniform, uniform, whole
+from restorekit.data.degradation import Degradation, chance, log_uniform, quantized, uniform, whole
 from restorekit.data.depth import followed
 from restorekit.data.haze import hazed
 from restorekit.data.kernels import line
@@ -145,7 +145,7 @@ class Snow(Degradation):
         passed = followed(clean, generator).mul_(-extinction(fall.rate) * far).exp_()
         light = hazed(decode(clean, "srgb"), passed, torch.full((3,), snow))
         thickness, gray = covered(height, width, drawn_flakes(height, width, fall, generator))
-        return eight_bit(encode(torch.lerp(gray.mul_(snow), light, thickness.neg_().exp_()), "srgb"))
+        return quantized(encode(torch.lerp(gray.mul_(snow), light, thickness.neg_().exp_()), "srgb"))
 
     def _drawn(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         _, height, width = clean.shape
@@ -159,7 +159,7 @@ class Snow(Degradation):
                 layer = torch.from_numpy(cv2.filter2D(layer.numpy(), -1, line(smear * grain, slant)))
             layer = layer.clamp_(0.0, 1.0).mul_(uniform(generator, self.opacity))
             clean = 1.0 - (1.0 - clean) * (1.0 - apart(layer, uniform(generator, (-SHIFT_PX, SHIFT_PX))))
-        return eight_bit(clean)
+        return quantized(clean)
 
 
 def steepness(rate: float) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from restorekit.color.ycbcr import luma, to_ycbcr
-from restorekit.data.degradation import Chain, PictureList, chance, eight_bit, seeded, uniform, whole
+from restorekit.data.degradation import Chain, PictureList, chance, quantized, seeded, uniform, whole
 from restorekit.errors import InputError
 from restorekit.planes import to_float
 from restorekit.stages.resampling import bicubic, resampled
@@ -76,7 +76,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         side = round(size * uniform(generator, self.reduction))
         side = max(size, min(side, *picture.shape[1:]))
         square = to_float(self._square(picture, side, index, generator)[0])
-        return eight_bit(resampled(square, size, size, bicubic))
+        return quantized(resampled(square, size, size, bicubic))
 
     def _cut(self, poor: Tensor, good: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         scale = self.scale

@@ -14,8 +14,8 @@ from restorekit.data.degradation import (
     Degradation,
     chance,
     choice,
-    eight_bit,
     log_uniform,
+    quantized,
     seeded,
     uniform,
     whole,
@@ -31,7 +31,7 @@ NOTHING_DRAWN = {"bicubic"}
 def picture(height: int = SIDE, width: int = SIDE) -> Tensor:
     small = torch.rand((1, 3, 9, 9), generator=seeded(5))
     smooth = torch.nn.functional.interpolate(small, (height, width), mode="bicubic")[0]
-    return eight_bit(smooth + 0.1 * torch.rand((3, height, width), generator=seeded(6)) - 0.05)
+    return quantized(smooth + 0.1 * torch.rand((3, height, width), generator=seeded(6)) - 0.05)
 
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
@@ -97,14 +97,14 @@ class TestTwoWays:
         for way in ways(name):
             result = way.degrade(picture() * 1.4 - 0.2, seeded(0))
             assert float(result.min()) >= 0.0 and float(result.max()) <= 1.0
-            assert torch.equal(result, eight_bit(result))
+            assert torch.equal(result, quantized(result))
 
     @pytest.mark.parametrize("size", [(32, 32), (33, 150)])
     def test_any_size(self, name: str, size: tuple[int, int]) -> None:
         for way in ways(name):
             for number in range(4):
                 result = way.degrade(picture(*size), seeded(number))
-                assert result.shape == (3, *size) and torch.equal(result, eight_bit(result))
+                assert result.shape == (3, *size) and torch.equal(result, quantized(result))
 
     def test_there_is_one_at_least(self, name: str) -> None:
         with pytest.raises(RestorekitError, match="methods"):
@@ -203,8 +203,8 @@ class TestDraws:
 class TestEightBit:
     def test_keeps_what_has_eight_bits(self) -> None:
         codes = torch.arange(256) / 255.0
-        assert torch.equal(eight_bit(codes), codes)
+        assert torch.equal(quantized(codes), codes)
 
     def test_rounds_halves_up_and_clips(self) -> None:
         values = torch.tensor([-0.3, 0.49 / 255, 0.5 / 255, 1.0, 1.7])
-        assert eight_bit(values).mul(255).tolist() == [0.0, 0.0, 1.0, 255.0, 255.0]
+        assert quantized(values).mul(255).tolist() == [0.0, 0.0, 1.0, 255.0, 255.0]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from restorekit.data.degradation import Chain, Degradation, eight_bit, seeded, whole
+from restorekit.data.degradation import Chain, Degradation, quantized, seeded, whole
 from restorekit.data.downscale import Bicubic, Blur
 from restorekit.data.noise import GaussianNoise
 from restorekit.metrics.super_resolution import reduced
@@ -111,7 +111,7 @@ class TestBlur:
 @pytest.mark.parametrize("step", [Bicubic(scale=2), Blur(), Blur(scale=3)])
 def test_results_have_eight_bits(step: Degradation) -> None:
     result = step.degrade(codes(24, 36) / 255.0, seeded(0))
-    assert torch.equal(eight_bit(result), result)
+    assert torch.equal(quantized(result), result)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from restorekit.color.transfer import decode
-from restorekit.data.degradation import eight_bit, seeded
+from restorekit.data.degradation import quantized, seeded
 from restorekit.data.folders import Pictures, unpaired
 from restorekit.data.haze import RESIDE_BETA, RESIDE_LIGHT, Haze, Method, extinction, hazed
 from restorekit.metrics.psnr import psnr
@@ -21,7 +21,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 
 def noise(seed: int, side: int = 48) -> Tensor:
-    return eight_bit(torch.rand((3, side, side), generator=seeded(seed)))
+    return quantized(torch.rand((3, side, side), generator=seeded(seed)))
 
 
 def gray(level: float, side: int = 48) -> Tensor:

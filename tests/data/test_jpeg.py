@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from restorekit.data.degradation import Chain, eight_bit, seeded
+from restorekit.data.degradation import Chain, quantized, seeded
 from restorekit.data.jpeg import Jpeg, compressed
 from restorekit.io import read
 from restorekit.metrics.psnr import psnr
@@ -21,7 +21,7 @@ def picture(height: int = 96, width: int = 96) -> Tensor:
     """Coarse and fine structure in all channels."""
     layers = [torch.rand((1, 3, *size), generator=seeded(*size)) for size in ((7, 9), (30, 25), (height, width))]
     large = [interpolate(layer, (height, width), mode="bilinear")[0] for layer in layers]
-    return eight_bit(0.5 * large[0] + 0.3 * large[1] + 0.2 * large[2])
+    return quantized(0.5 * large[0] + 0.3 * large[1] + 0.2 * large[2])
 
 
 def jpeg(quality: int, subsampled: float = 0.0, shifted: float = 0.0, again: float = 0.0) -> Jpeg:
@@ -63,13 +63,13 @@ def test_quality_100_is_all_but_lossless() -> None:
 @pytest.mark.parametrize("again", [0.0, 1.0])
 def test_the_result_has_eight_bits(again: float) -> None:
     result = jpeg(20, 0.5, 0.5, again).degrade(picture(), seeded(0))
-    assert torch.equal(eight_bit(result), result)
+    assert torch.equal(quantized(result), result)
 
 
 def test_the_picture_is_rounded_first() -> None:
     """What does not have eight bits, or leaves 0..1, counts as the nearest code."""
     noisy = picture() + 0.4 * torch.randn((3, 96, 96), generator=seeded(1))
-    assert torch.equal(jpeg(30).degrade(noisy, seeded(0)), jpeg(30).degrade(eight_bit(noisy), seeded(0)))
+    assert torch.equal(jpeg(30).degrade(noisy, seeded(0)), jpeg(30).degrade(quantized(noisy), seeded(0)))
 
 
 class TestGray:

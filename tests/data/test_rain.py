@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from restorekit.color.transfer import decode, encode
-from restorekit.data.degradation import eight_bit, seeded
+from restorekit.data.degradation import quantized, seeded
 from restorekit.data.kernels import line
 from restorekit.data.precipitation import Precipitation
 from restorekit.data.rain import (
@@ -38,7 +38,7 @@ def shower(rate: float = 40.0, wind: float = 0.0, exposure: float = 0.01, apertu
 
 def picture(side: int = 96) -> Tensor:
     small = torch.rand((1, 3, 9, 9), generator=seeded(5))
-    return eight_bit(torch.nn.functional.interpolate(small, (side, side), mode="bilinear")[0] * 0.6)
+    return quantized(torch.nn.functional.interpolate(small, (side, side), mode="bilinear")[0] * 0.6)
 
 
 def slant(rain: Tensor) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from restorekit.data import raindrops
-from restorekit.data.degradation import eight_bit, seeded
+from restorekit.data.degradation import quantized, seeded
 from restorekit.data.raindrops import HEAD_ON, INDEX, Raindrops, blobs, heights, merged, refracted
 
 Kind = Literal["refraction", "blur"]
@@ -19,7 +19,7 @@ SIDE = 96
 
 
 def picture(side: int = SIDE) -> Tensor:
-    return eight_bit(torch.rand((3, side, side), generator=seeded(5)))
+    return quantized(torch.rand((3, side, side), generator=seeded(5)))
 
 
 def drop(radius: float = 14.0, contact: float = 0.7) -> Tensor:

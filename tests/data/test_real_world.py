@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from restorekit.data.degradation import eight_bit, seeded
+from restorekit.data.degradation import quantized, seeded
 from restorekit.data.real_world import Pass, RealWorld, SecondPass, resized
 
 QUIET = {"sigma": (0, 0), "poisson": (0, 0), "quality": (95, 95)}
@@ -20,7 +20,7 @@ QUIET = {"sigma": (0, 0), "poisson": (0, 0), "quality": (95, 95)}
 def picture(height: int = 96, width: int = 96) -> Tensor:
     layers = [torch.rand((1, 3, *size), generator=seeded(*size)) for size in ((7, 9), (30, 25), (height, width))]
     large = [interpolate(layer, (height, width), mode="bilinear")[0] for layer in layers]
-    return eight_bit(0.5 * large[0] + 0.3 * large[1] + 0.2 * large[2])
+    return quantized(0.5 * large[0] + 0.3 * large[1] + 0.2 * large[2])
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
@@ -29,12 +29,12 @@ class TestEveryScale:
         for number in range(8):
             result = RealWorld(scale=scale).degrade(picture(84, 60), seeded(0, number))
             assert result.shape == (3, 84 // scale, 60 // scale)
-            assert torch.equal(eight_bit(result), result)
+            assert torch.equal(quantized(result), result)
 
     def test_stays_in_place(self, scale: int) -> None:
         """On ramps a shift shows as a change of the mean; a third of a pixel of the result is allowed for."""
         step = RealWorld(scale=scale, first=Pass(**QUIET), second=SecondPass(**QUIET))
-        ramp = eight_bit(0.1 + 0.8 * torch.arange(120.0) / 119).expand(3, 120, 120)
+        ramp = quantized(0.1 + 0.8 * torch.arange(120.0) / 119).expand(3, 120, 120)
         expected = interpolate(ramp[None], scale_factor=1 / scale, mode="area")[0]
         inner, a_pixel = slice(40 // scale, -(40 // scale)), 0.8 / 119 * scale
         for number in range(12):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from restorekit.color.transfer import decode
-from restorekit.data.degradation import Degradation, PictureList, eight_bit, seeded
+from restorekit.data.degradation import Degradation, PictureList, quantized, seeded
 from restorekit.data.folders import Pictures, unpaired
 from restorekit.data.kernels import disk
 from restorekit.data.reflection import (
@@ -71,7 +71,7 @@ def ceilnet(pictures: PictureList, weight: float = 1.0) -> Degradation:
 class TestPhysical:
     def test_light_is_only_added(self) -> None:
         pane = Reflection(methods=("physical",)).given([noise(1), noise(2)])
-        clean = eight_bit(to_float(noise(3)))
+        clean = quantized(to_float(noise(3)))
         for seed in range(6):
             result = pane.degrade(clean, seeded(seed))
             assert bool((result >= clean).all()) and not torch.equal(result, clean)
@@ -143,7 +143,7 @@ class TestCeilnet:
 class TestOtherPictures:
     @pytest.mark.parametrize("method", METHODS)
     def test_black_ones_leave_the_picture(self, method: Method) -> None:
-        clean = eight_bit(to_float(noise(6)))
+        clean = quantized(to_float(noise(6)))
         for seed in range(3):
             assert torch.equal(Reflection(methods=(method,)).given([bytes_of(0)]).degrade(clean, seeded(seed)), clean)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from restorekit.data import snow
-from restorekit.data.degradation import eight_bit, seeded
+from restorekit.data.degradation import quantized, seeded
 from restorekit.data.folders import Pictures, unpaired
 from restorekit.data.precipitation import Precipitation
 from restorekit.data.snow import (
@@ -148,7 +148,7 @@ class TestFlakes:
         flakes = Snow(methods=("flakes",), light=(0.5, 0.5))
         for seed in range(4):
             result = flakes.degrade(gray(level), seeded(seed))
-            away = (result - eight_bit(gray(level))) * (1.0 if level < 0.5 else -1.0)
+            away = (result - quantized(gray(level))) * (1.0 if level < 0.5 else -1.0)
             assert float(away.min()) >= 0.0 and float(away.max()) > 0.1
 
     def test_more_snow_hides_more(self) -> None:
@@ -170,7 +170,7 @@ class TestFlakes:
 class TestNoise:
     def test_a_dark_picture_becomes_brighter_only(self) -> None:
         for seed in range(6):
-            clean = eight_bit(torch.rand((3, 64, 64), generator=seeded(seed)))
+            clean = quantized(torch.rand((3, 64, 64), generator=seeded(seed)))
             result = Snow(methods=("noise",)).degrade(clean, seeded(seed))
             assert bool((result >= clean).all()) and not torch.equal(result, clean)
 

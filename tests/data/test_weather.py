@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from restorekit.data import create
-from restorekit.data.degradation import eight_bit, seeded
+from restorekit.data.degradation import quantized, seeded
 from restorekit.data.haze import Haze
 from restorekit.data.rain import Rain
 from restorekit.data.raindrops import Raindrops
@@ -21,7 +21,7 @@ KINDS = {"rain": Rain, "raindrops": Raindrops, "snow": Snow, "haze": Haze}
 
 
 def picture() -> Tensor:
-    return eight_bit(torch.rand((3, 40, 40), generator=seeded(1)))
+    return quantized(torch.rand((3, 40, 40), generator=seeded(1)))
 
 
 def only(kind: str, generators: Generators = "all") -> Weather:
