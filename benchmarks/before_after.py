@@ -1,6 +1,6 @@
 """Pictures before and after at 100 %, side by side, a row for each pair.
 
-python benchmarks/before_after.py OUT.jpg BEFORE AFTER X,Y [BEFORE AFTER X,Y ...] [--side 320]
+python benchmarks/before_after.py OUT.jpg BEFORE AFTER X,Y [BEFORE AFTER X,Y ...] [--size 320x320]
 
 X,Y is the top left of the part that is shown, in px of AFTER. A smaller BEFORE is enlarged by cubic convolution.
 """
@@ -21,25 +21,28 @@ from restorekit.planes import to_float
 from restorekit.stages.resampling import bicubic, resampled
 
 
-def row(before: Path, after: Path, left: int, top: int, side: int) -> Tensor:
+def row(before: Path, after: Path, left: int, top: int, width: int, height: int) -> Tensor:
     """uint8 [3,h,w]: a part of both pictures."""
     first, second = read_rgb8(before), read_rgb8(after)
     if first.shape != second.shape:
         first = eight_bit(resampled(to_float(first), *second.shape[1:], bicubic))
+    if left + width > first.shape[2] or top + height > first.shape[1]:
+        raise SystemExit(f"{after}: {width}x{height} px from {left},{top} on reach beyond the picture")
     labels = [f"{before.name}, {first.shape[2]}x{first.shape[1]}", after.name]
-    return beside([each[:, top : top + side, left : left + side] for each in (first, second)], labels)
+    return beside([each[:, top : top + height, left : left + width] for each in (first, second)], labels)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("pairs", nargs="+", metavar="BEFORE AFTER X,Y")
-    parser.add_argument("--side", type=int, default=320)
+    parser.add_argument("--size", default="320x320", help="px of the part, WIDTHxHEIGHT")
     arguments = parser.parse_args()
     if len(arguments.pairs) % 3:
         parser.error("give BEFORE AFTER X,Y for each row")
+    width, height = (int(x) for x in arguments.size.split("x"))
     triples = zip(*(iter(arguments.pairs),) * 3, strict=True)
-    rows = [row(Path(a), Path(b), *(int(x) for x in place.split(",")), arguments.side) for a, b, place in triples]
+    rows = [row(Path(a), Path(b), *(int(x) for x in place.split(",")), width, height) for a, b, place in triples]
     rk.write(rk.Frame(torch.cat(rows, 1)), arguments.out)
 
 

@@ -118,7 +118,8 @@ def authors_shapes(oracles: Path) -> Callable[[str], dict[str, list[int]]]:
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder with small networks of random weights: ``tiny.x2`` (RGB), ``tiny.luma_x3``, ``tiny.ycbcr_x2``.
 
-    ``tiny.casts_x2`` is the first one on a card that says that it shifts colours, ``tiny.noise`` one for denoising.
+    ``tiny.casts_x2`` is the first one on a card that says that it shifts colours, ``tiny.noise`` one for denoising;
+    ``tiny.light`` is the same on a card that says that it sees larger pictures reduced to 48 px.
     """
     import torch
     import yaml
@@ -137,6 +138,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("tiny.luma_x3", "espcn", "{variant: yjn870, scale_factor: 3}", f"{larger}: 3\npixels: y"),
         ("tiny.ycbcr_x2", "wavemixsr", "{depth: 1, ff_channel: 8, final_dim: 8}", f"{larger}: 2\npixels: ycbcr"),
         ("tiny.noise", "drunet", "{in_nc: 3, out_nc: 3, nc: [8, 16], nb: 1}", "task: denoising"),
+        ("tiny.light", "drunet", "{in_nc: 3, out_nc: 3, nc: [8, 16], nb: 1}", "task: low-light\nestimate: 48"),
     ):
         (folder / f"{name}.yaml").write_text(
             f"summary: Random weights\narchitecture: {architecture}\nconfig: {config}\n{more}\n"

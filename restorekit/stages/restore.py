@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 import torch
 from torch import Tensor
 
 from restorekit.color.transfer import decode, encode
+from restorekit.errors import ModelError
 from restorekit.execution import Execution
 from restorekit.frame import Frame, Region
 from restorekit.names import did_you_mean
 from restorekit.planes import to_float
 from restorekit.stage import StageSpec, param, parameters
+from restorekit.stages.carried import carried, reduced, reduced_size
 from restorekit.stages.geometry import finite
 from restorekit.stages.guards import Guards
 from restorekit.stages.resampling import enlarged_rows
@@ -25,6 +27,9 @@ from restorekit.strips import RowStage
 from restorekit.zoo import cards, store
 from restorekit.zoo.card import ModelCard
 from restorekit.zoo.files import SUFFIXES, files_of, is_file
+
+if TYPE_CHECKING:
+    from restorekit.zoo.model import Model
 
 PQ_OVERSHOOT = 0.5
 """The limit for light through PQ, in whose highlights a small step is much light."""
@@ -40,12 +45,17 @@ class Restore(RowStage):
     replaced and noted. Models were trained on encoded display-referred pictures: with ``encoding: pq`` linear light
     goes through the PQ curve and back instead, diffuse white at 203 cd/m2, so that values above 1 are kept.
 
+    Models that light a dark or hazy picture judge it as a whole and were trained on small ones. ``estimate`` runs them
+    on the picture reduced to so many px and carries its light, not its detail, to the full size, as
+    :mod:`restorekit.stages.carried` describes.
+
     Guards: ``amount`` blends with the enlarged input, ``detail`` puts the finest detail of the input back,
     ``lock_color`` keeps the low frequencies of the input in linear light and its grays gray (by default for models
     whose card says that they shift colours), ``overshoot`` limits what goes beyond the range of the pixels around (with
     PQ to half of it where nothing is said, since the curve is steep in highlights).
 
-    Raises ModelError when the model has no weights, and RestorekitError when no tile fits into memory.
+    Raises ModelError when the model has no weights, or enlarges where ``estimate`` reduces, and RestorekitError when
+    no tile fits into memory.
     """
 
     spec = StageSpec(
@@ -61,6 +71,10 @@ class Restore(RowStage):
     )
     overshoot: Annotated[
         float | None, param("Limit beyond the range of the 3x3 input px around, share of it; null: none", ge=0, le=4)
+    ] = None
+    estimate: Annotated[
+        int | None,
+        param("Longer side at which the model sees the picture; 0: as it is, null: as the card says", unit="px", ge=0),
     ] = None
     encoding: Annotated[Literal["display", "pq"], param("display: encoded pictures; pq: linear light through PQ")] = (
         "display"
@@ -129,7 +143,7 @@ class Restore(RowStage):
         transfer = "pq" if self.encoding == "pq" else frame.state.transfer
         most = PQ_OVERSHOOT if self.encoding == "pq" and self.overshoot is None else self.overshoot
         guards = Guards(self.amount, self.detail, lock, most, transfer)
-        made = model.rows(image, execution)
+        made = self._made(model, image, execution)
         if not guards.idle:
             made = guards.apply(made, lambda top, bottom: to_float(image[:, top:bottom]), height, scale)
         for top, pixels in made:
@@ -155,6 +169,24 @@ class Restore(RowStage):
             for note in execution.notes:
                 strip = strip.with_note(note)
             yield strip
+
+    def _made(self, model: Model, image: Tensor, execution: Execution) -> Iterator[tuple[int, Tensor]]:
+        """What the model makes of an image, or of its light alone."""
+        longest = self.estimate if self.estimate is not None else model.card.estimate if model.card else 0
+        full = image.shape[1], image.shape[2]
+        size = reduced_size(*full, longest) if longest else full
+        if size == full:
+            yield from model.rows(image, execution)
+            return
+        if model.scale != 1:
+            raise ModelError(f"{model.name}: enlarges, for which it needs the whole picture; leave estimate out")
+        height, width = size
+        small = reduced(image, height, width)
+        lit = torch.cat([rows for _, rows in model.rows(small, execution)], 1)
+        execution.note(
+            f"{model.name} saw the picture at {width}x{height} px, and its light was carried to the full size"
+        )
+        yield from carried(image, small, lit)
 
     def _encoded(self, pixels: Tensor) -> Tensor:
         if self.encoding == "display":

@@ -17,10 +17,12 @@ from restorekit.errors import InputError, ModelError, PipelineError, StageError
 from restorekit.facts import Metadata
 from restorekit.frame import Frame
 from restorekit.pipeline import InputSpec, parameter_problems
+from restorekit.stages.carried import carried, reduced
 from restorekit.stages.color import Decode, Encode
 from restorekit.stages.resampling import bicubic, resampled
 from restorekit.state import ImageState
 from restorekit.testing import StageLaws, rgb_frame
+from restorekit.zoo.model import load_model
 
 pytestmark = pytest.mark.usefixtures("with_tiny_models")
 
@@ -286,3 +288,41 @@ def test_pipeline_files_name_models(tmp_path: Path) -> None:
 def test_an_image_that_is_no_picture_is_refused() -> None:
     with pytest.raises(InputError):
         process(Pipeline([Restore(model="tiny.x2")], InputSpec(SRGB)), rgb_frame(state=ImageState("bayer", "scene")))
+
+
+class TestEstimate:
+    """Models of light see the picture reduced."""
+
+    def test_the_light_of_the_reduced_picture_is_carried_to_the_full_size(self) -> None:
+        frame = rgb_frame(120, 160, state=SRGB)
+        small = reduced(frame.pixels, 48, 64)
+        lit = load_model("tiny.noise")(small[None])[0]
+        expected = torch.cat([rows for _, rows in carried(frame.pixels, small, lit)], 1)
+        result = Restore(model="tiny.noise", estimate=64)(frame)
+        torch.testing.assert_close(result.pixels, expected, atol=1e-6, rtol=0)
+        assert any("saw the picture at 64x48 px" in note for note in result.notes)
+
+    def test_smaller_pictures_are_seen_as_they_are(self) -> None:
+        frame = rgb_frame(48, 64, state=SRGB)
+        whole = Restore(model="tiny.noise")(frame)
+        assert torch.equal(Restore(model="tiny.noise", estimate=64)(frame).pixels, whole.pixels)
+
+    def test_the_card_says_the_size_and_the_pipeline_may_say_another(self) -> None:
+        frame = rgb_frame(96, 72, state=SRGB)
+        by_card = Restore(model="tiny.light")(frame)
+        assert torch.equal(by_card.pixels, Restore(model="tiny.noise", estimate=48)(frame).pixels)
+        at_full_size = Restore(model="tiny.light", estimate=0)(frame)
+        assert torch.equal(at_full_size.pixels, Restore(model="tiny.noise")(frame).pixels)
+
+    def test_gray_stays_gray_and_alpha_stays(self) -> None:
+        gray = Frame(rgb_frame(96, 72).pixels[:1].expand(3, -1, -1), SRGB)
+        result = Restore(model="tiny.light")(gray).pixels
+        assert torch.equal(result[0], result[1]) and torch.equal(result[0], result[2])
+        frame = masked(rgb_frame(96, 72, state=SRGB))
+        alpha = Restore(model="tiny.light")(frame).alpha
+        assert alpha is not None and frame.alpha is not None
+        torch.testing.assert_close(alpha, frame.alpha)
+
+    def test_models_that_enlarge_are_refused(self) -> None:
+        with pytest.raises(ModelError, match=r"tiny\.x2: enlarges"):
+            Restore(model="tiny.x2", estimate=16)(rgb_frame(40, 40, state=SRGB))
