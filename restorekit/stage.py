@@ -7,7 +7,7 @@ and doc; the YAML checker, ``--set``, the JSON schema and the web sliders all re
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform
@@ -129,8 +129,8 @@ class Stage:
         """The frame after this stage, with pixels of the state that ``emits`` promises."""
         raise StageError(f"stage {self.spec.name} cannot work on a single frame")
 
-    def warnings(self, state: ImageState) -> tuple[str, ...]:
-        """What ``explain`` should warn about when this stage meets this state."""
+    def warnings(self, state: ImageState, before: Sequence[Stage] = ()) -> tuple[str, ...]:
+        """What ``explain`` should warn about when this stage meets this state, behind these stages."""
         return ()
 
     def open(self) -> None:

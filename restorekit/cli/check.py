@@ -67,7 +67,7 @@ def explain(
         typer.echo(f"{number:>2}. {called}: {entry.summary} ({how})")
         if params:
             typer.echo("      " + ", ".join(f"{key}={value}" for key, value in params.items()))
-        for warning in step.stage.warnings(states[number - 1]):
+        for warning in step.stage.warnings(states[number - 1], [each.stage for each in pipe.steps[: number - 1]]):
             typer.echo(f"      warning: {warning}")
         typer.echo(f"      -> {state}")
     typer.echo(f"  writes {formats_of(pipe.outputs)}")

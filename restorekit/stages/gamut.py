@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -50,7 +51,7 @@ class Gamut(Stage):
     def emits(self, state: ImageState) -> ImageState:
         return state.changed({"primaries": self.to})
 
-    def warnings(self, state: ImageState) -> tuple[str, ...]:
+    def warnings(self, state: ImageState, before: Sequence[Stage] = ()) -> tuple[str, ...]:
         return ("knee has no effect with method aces",) if self.method == "aces" and self.knee else ()
 
     def apply(self, frame: Frame) -> Frame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal, Self
@@ -103,7 +103,7 @@ class Resize(Stage):
     def reach(self) -> Reach:
         return GLOBAL
 
-    def warnings(self, state: ImageState) -> tuple[str, ...]:
+    def warnings(self, state: ImageState, before: Sequence[Stage] = ()) -> tuple[str, ...]:
         if self.width or self.height or self.long_edge or self.scale:
             return ()
         return (f"{self.spec.name} leaves the size as it is; give long_edge, scale, or width and height",)
@@ -220,7 +220,7 @@ class Rotate(Stage):
     def reach(self) -> Reach:
         return GLOBAL
 
-    def warnings(self, state: ImageState) -> tuple[str, ...]:
+    def warnings(self, state: ImageState, before: Sequence[Stage] = ()) -> tuple[str, ...]:
         if state.transfer == "linear" or self.degrees % 90 == 0:
             return ()
         return (f"{self.spec.name} by {self.degrees:g} deg interpolates encoded values; put it before color.encode",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,7 +17,8 @@ from restorekit.execution import Execution
 from restorekit.frame import Frame, Region
 from restorekit.names import did_you_mean
 from restorekit.planes import to_float
-from restorekit.stage import StageSpec, param, parameters
+from restorekit.stage import Stage, StageSpec, param, parameters
+from restorekit.stages import chains
 from restorekit.stages.carried import carried, reduced, reduced_size
 from restorekit.stages.geometry import finite
 from restorekit.stages.guards import Guards
@@ -110,7 +111,7 @@ class Restore(RowStage):
     def files(self) -> Iterator[Path]:
         yield from files_of(self.model)
 
-    def warnings(self, state: ImageState) -> tuple[str, ...]:
+    def warnings(self, state: ImageState, before: Sequence[Stage] = ()) -> tuple[str, ...]:
         card = self.card
         if card is None:
             return ()
@@ -124,6 +125,8 @@ class Restore(RowStage):
             )
         if self.encoding == "pq":
             said.append(f"model {card.id} was trained on display-referred pictures; through PQ it does less")
+        models = [stage.card for stage in before if isinstance(stage, Restore) and stage.card is not None]
+        said += chains.warnings(card, [stage.spec.name for stage in before], models)
         return tuple(said)
 
     def rows(self, frame: Frame, execution: Execution) -> Iterator[Frame]:

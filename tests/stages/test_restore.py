@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,12 @@ from restorekit.errors import InputError, ModelError, PipelineError, StageError
 from restorekit.facts import Metadata
 from restorekit.frame import Frame
 from restorekit.pipeline import InputSpec, parameter_problems
+from restorekit.stage import Stage
 from restorekit.stages.carried import carried, reduced
 from restorekit.stages.color import Decode, Encode
+from restorekit.stages.denoise import NlMeans
+from restorekit.stages.finish import Sharpen
+from restorekit.stages.geometry import Resize
 from restorekit.stages.resampling import bicubic, resampled
 from restorekit.state import ImageState
 from restorekit.testing import StageLaws, rgb_frame
@@ -203,6 +208,30 @@ def test_a_model_without_weights_is_named_before_anything_is_opened(tmp_path: Pa
     assert any("no weights installed" in text for text in warnings)
     assert any("trained on clean pictures" in text for text in warnings)
     assert Restore(model="tiny.x2").warnings(SRGB) == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "model", "said"),
+    [
+        ([Resize(long_edge=1000)], "drunet.denoise", "stands behind geometry.resize: resampling makes noise"),
+        ([Sharpen()], "drunet.jpeg", "stands behind finish.sharpen: sharpening makes noise and blocks stronger"),
+        ([NlMeans()], "drunet.denoise", "denoise.nlmeans: what noise is left there looks like none"),
+        ([Restore(model="rlfn.clean_x2")], "drunet.denoise", "behind rlfn.clean_x2, which enlarges what is wrong"),
+        ([Restore(model="iagc.lowlight")], "drunet.denoise", "behind iagc.lowlight, which brightens noise too"),
+        ([Restore(model="drunet.denoise")], "drunet.jpeg", "behind drunet.denoise, which smooths noise"),
+        ([Restore(model="drunet.denoise")], "drunet.camera", "does what drunet.denoise has done before it"),
+    ],
+)
+def test_chains_that_models_were_not_made_for_are_warned_of(before: list[Stage], model: str, said: str) -> None:
+    behind, alone = (Restore(model=model).warnings(SRGB, stages) for stages in (before, ()))
+    (found,) = set(behind) - set(alone)
+    assert re.search(said, found) and model in found
+
+
+def test_a_sound_chain_is_not_warned_of() -> None:
+    chain = [Restore(model=name) for name in ("drunet.jpeg", "drunet.denoise", "iagc.lowlight", "tiny.x2")]
+    for place, stage in enumerate(chain):
+        assert stage.warnings(SRGB, chain[:place]) == stage.warnings(SRGB)
 
 
 def test_the_engine_runs_what_follows_on_its_rows(tmp_path: Path) -> None:
