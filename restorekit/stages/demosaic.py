@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from restorekit.errors import StageError
 from restorekit.frame import Frame
@@ -245,7 +246,8 @@ class Demosaic(Stage):
     Where the light is known and the channels are not balanced yet, all methods but bilinear work on
     balanced values; the result is on the camera's scale again. ``menon`` is the paper's method with its refining
     step, applied to the square roots of the values (``interpolates: light`` for the values themselves).
-    ``libraw`` needs the whole image and rounds to 16 bit; X-Trans mosaics always go through it.
+    ``libraw`` needs the whole image and rounds to 16 bit; X-Trans mosaics always go through it. The mask ``clipped``
+    grows by a pixel, to those whose colours come from a clipped photosite.
 
     Raises StageError for a camera without CFA pattern, and mosaics too small.
     """
@@ -279,16 +281,24 @@ class Demosaic(Stage):
             )
         cell, mosaic = cfa_at(frame), frame.pixels[0]
         if self.method == "libraw":
-            return frame.with_pixels(_by_libraw(mosaic, cell, _balance(frame), self.libraw_algorithm))
+            return _developed(frame, _by_libraw(mosaic, cell, _balance(frame), self.libraw_algorithm))
         if min(mosaic.shape) < 2:
             raise StageError(f"{frame.name}: raw.demosaic needs 2x2 px or more, this is {frame.width}x{frame.height}")
-        return frame.with_pixels(demosaic(mosaic, red_parity(cell, frame.name), self.method, self._domain(frame)))
+        return _developed(frame, demosaic(mosaic, red_parity(cell, frame.name), self.method, self._domain(frame)))
 
     def _domain(self, frame: Frame) -> Domain:
         if self.method == "bilinear":
             return LIGHT
         roots = self.method == "menon" and self.interpolates == "roots"
         return Domain(_balance(frame), noise_offset(frame) if roots else None)
+
+
+def _developed(frame: Frame, picture: Tensor) -> Frame:
+    """A mosaic's frame with its picture ``[3,H,W]``, where what has a clipped photosite beside it is clipped too."""
+    masks = dict(frame.masks)
+    if "clipped" in masks and bool(masks["clipped"].any()):
+        masks["clipped"] = F.max_pool2d(masks["clipped"].float()[None], 3, 1, 1)[0] > 0
+    return replace(frame, pixels=picture, masks=masks)
 
 
 def _balance(frame: Frame) -> Gains:

@@ -14,7 +14,7 @@ from restorekit.facts import Camera, Facts
 from restorekit.frame import Frame
 from restorekit.pipeline import Pipeline
 from restorekit.stage import GLOBAL
-from restorekit.stages.demosaic import Demosaic
+from restorekit.stages.demosaic import Demosaic, Method
 from restorekit.state import ImageState
 from restorekit.testing import StageLaws, bayer_frame
 
@@ -284,3 +284,15 @@ def test_masks_and_facts_go_along() -> None:
     result = Demosaic()(frame)
     assert torch.equal(result.masks["clipped"], frame.masks["clipped"])
     assert result.facts is frame.facts
+
+
+@pytest.mark.parametrize("method", ["bilinear", "malvar", "menon", "libraw"])
+def test_colours_of_clipped_photosites_are_clipped_where_they_are_interpolated(method: Method) -> None:
+    """Red glass: only its red clips, at a quarter of the photosites."""
+    mosaic = torch.full((1, 40, 40), 0.2)
+    mosaic[:, 0::2, 0::2] = 0.5
+    mosaic[:, 10:30:2, 10:30:2] = 1.0
+    frame = replace(bayer_frame(40, 40), pixels=mosaic, masks={"clipped": mosaic >= 1.0})
+    result = Demosaic(method=method)(frame)
+    marked = result.masks["clipped"][0]
+    assert bool(marked[9:30, 9:30].all()) and int(marked.sum()) == 21 * 21
