@@ -43,13 +43,10 @@ class IndentedLists(yaml.SafeDumper):
 
 
 def wanted(card: ModelCard) -> Iterator[tuple[Score, str]]:
-    """The entries of a card with their commands, and those it should have, without numbers."""
-    own = {command_of(card.id, score): score for score in card.measured}
-    missing = {
-        f"restorekit eval {card.id} {place(name)} {options}".strip(): name for name, options in SETS.get(card.task, [])
-    }
-    yield from ((score, command) for command, score in own.items())
-    yield from ((Score(set=name), command) for command, name in missing.items() if command not in own)
+    """The entries of a card with their commands; for a card without any, those of its task, without numbers."""
+    yield from ((score, command_of(card.id, score)) for score in card.measured)
+    for name, options in () if card.measured else SETS.get(card.task, []):
+        yield Score(set=name), f"restorekit eval {card.id} {place(name)} {options}".strip()
 
 
 def place(name: str) -> str:
