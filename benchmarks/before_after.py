@@ -1,4 +1,4 @@
-"""Pictures before and after at 100 %, side by side, a row for each pair, or so many pairs a row.
+"""Pictures before and after at 100 %, side by side, a pair a row, or as many as --columns says.
 
 python benchmarks/before_after.py OUT.jpg BEFORE AFTER X,Y [BEFORE AFTER X,Y ...] [--size 320x320] [--columns 1]
 
@@ -43,17 +43,19 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=1, help="pairs a row")
     arguments = parser.parse_args()
     if len(arguments.pairs) % 3:
-        parser.error("give BEFORE AFTER X,Y for each row")
+        parser.error("give BEFORE AFTER X,Y for each pair")
     width, height = (int(x) for x in arguments.size.split("x"))
     triples = zip(*(iter(arguments.pairs),) * 3, strict=True)
     pairs = [pair(Path(a), Path(b), *(int(x) for x in place.split(",")), width, height) for a, b, place in triples]
-    if len(pairs) % arguments.columns:
+    if arguments.columns < 1 or len(pairs) % arguments.columns:
         parser.error(f"{len(pairs)} pairs do not fill rows of {arguments.columns}")
     gap = pairs[0].new_zeros((3, pairs[0].shape[1], GAP))
     rows = []
     for first in range(0, len(pairs), arguments.columns):
-        cells = [cell for each in pairs[first : first + arguments.columns] for cell in (gap, each)]
-        rows.append(torch.cat(cells[1:], 2))
+        line, *others = pairs[first : first + arguments.columns]
+        for other in others:
+            line = torch.cat((line, gap, other), 2)
+        rows.append(line)
     rk.write(rk.Frame(torch.cat(rows, 1)), arguments.out)
 
 

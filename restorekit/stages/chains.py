@@ -21,7 +21,6 @@ ORDER: dict[Task, int] = {
 """Tasks as they should follow one another: first what was done to the picture last."""
 
 MADE_WORSE: dict[Task, str] = {
-    "jpeg": "changes JPEG's blocks",
     "denoising": "smooths noise, or takes detail for it",
     "low-light": "brightens noise too",
     "enhancement": "brightens noise too",
@@ -32,8 +31,12 @@ MADE_WORSE: dict[Task, str] = {
 EXACT: tuple[Task, ...] = ("jpeg", "denoising")
 """Tasks whose models know what is wrong pixel by pixel."""
 
+ONCE: tuple[Task, ...] = (*EXACT, "low-light", "enhancement", "dehazing")
+"""Tasks that are done when they were done once; others may differ in what they remove or go on."""
+
 RESHAPING = {
     "geometry.resize": "resampling makes noise and blocks coarser or finer than any that it knows",
+    "geometry.rotate": "resampling makes noise and blocks softer than any that it knows",
     "finish.sharpen": "sharpening makes noise and blocks stronger than they were",
     "denoise.nlmeans": "what noise is left there looks like none that it knows",
     "denoise.guided": "what noise is left there looks like none that it knows",
@@ -46,9 +49,10 @@ def warnings(card: ModelCard, before: Sequence[str], models: Sequence[ModelCard]
     if card.task in EXACT:
         for name, why in RESHAPING.items():
             if name in before:
-                yield f"model {card.id} stands behind {name}: {why}; put it before"
+                yield f"model {card.id} stands behind {name}: {why}; put that stage behind the model, or leave it out"
     for other in models:
         if other.task == card.task:
-            yield f"model {card.id} does what {other.id} has done before it; one of them is enough"
+            if card.task in ONCE:
+                yield f"model {card.id} does what {other.id} has done before it; one of them is enough"
         elif ORDER.get(card.task, 0) < ORDER.get(other.task, 0) and other.task in MADE_WORSE:
             yield f"model {card.id} stands behind {other.id}, which {MADE_WORSE[other.task]}; put it before"

@@ -247,7 +247,7 @@ class Demosaic(Stage):
     balanced values; the result is on the camera's scale again. ``menon`` is the paper's method with its refining
     step, applied to the square roots of the values (``interpolates: light`` for the values themselves).
     ``libraw`` needs the whole image and rounds to 16 bit; X-Trans mosaics always go through it. The mask ``clipped``
-    grows by a pixel, to those whose colours come from a clipped photosite.
+    grows by a pixel, to those beside a clipped photosite, most of whose missing colours come from there.
 
     Raises StageError for a camera without CFA pattern, and mosaics too small.
     """

@@ -125,8 +125,10 @@ class Restore(RowStage):
             )
         if self.encoding == "pq":
             said.append(f"model {card.id} was trained on display-referred pictures; through PQ it does less")
-        models = [stage.card for stage in before if isinstance(stage, Restore) and stage.card is not None]
-        said += chains.warnings(card, [stage.spec.name for stage in before], models)
+        models = (stage.card for stage in before if isinstance(stage, Restore))
+        said += chains.warnings(card, [stage.spec.name for stage in before], [model for model in models if model])
+        if self.estimate and card.scale > 1:
+            said.append(f"model {card.id} enlarges, for which it needs the whole picture; leave estimate out")
         return tuple(said)
 
     def rows(self, frame: Frame, execution: Execution) -> Iterator[Frame]:
@@ -175,7 +177,8 @@ class Restore(RowStage):
 
     def _made(self, model: Model, image: Tensor, execution: Execution) -> Iterator[tuple[int, Tensor]]:
         """What the model makes of an image, or of its light alone."""
-        longest = self.estimate if self.estimate is not None else model.card.estimate if model.card else 0
+        by_card = model.card.estimate if model.card else 0
+        longest = by_card if self.estimate is None else self.estimate
         full = image.shape[1], image.shape[2]
         size = reduced_size(*full, longest) if longest else full
         if size == full:

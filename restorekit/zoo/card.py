@@ -76,8 +76,8 @@ class ModelCard(_Part):
     that of the published numbers: ``reflect`` at the far sides up to the next multiple of the grid, ``flip`` the
     mirrored picture appended there, 1..grid px always, ``none`` where any size goes. ``tile`` is the side of the tiles
     of a network that looks at the whole tile by nature. ``estimate``: the longer side in px at which a model that
-    lights a picture as a whole sees larger ones; 0: their own. ``shifts_color``: low frequencies of its results differ
-    from the input's. ``independent``: built from a description, not checked against code of the authors.
+    lights a picture as a whole sees larger ones in ``restore``; 0: their own. ``shifts_color``: low frequencies of its
+    results differ from the input's. ``independent``: built from a description, not checked against code of the authors.
     """
 
     id: str

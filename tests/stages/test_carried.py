@@ -67,6 +67,17 @@ def test_nothing_done_is_nothing_changed() -> None:
     torch.testing.assert_close(at_full_size(picture, small, small), picture, atol=1e-6, rtol=0)
 
 
+def test_what_changes_in_one_place_changes_nothing_elsewhere() -> None:
+    picture = scene()
+    small = reduced(picture, *SMALL)
+    lit = small.clone()
+    lit[:, 40:44, 60:64] *= 2.0
+    off = (at_full_size(picture, small, lit) - picture).abs()
+    assert float(off[:, 205:215, 305:315].mean()) > 0.2
+    off[:, 150:270, 250:370] = 0.0
+    assert float(off.max()) < 1e-6
+
+
 def test_where_the_light_jumps_at_an_edge_its_halo_is_faint() -> None:
     picture = torch.full((3, TALL, WIDE), 0.1)
     picture[:, :, WIDE // 2 :] = 0.8

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import convolve
 
+from restorekit.engine import Run, process
 from restorekit.errors import StageError
 from restorekit.facts import Camera, Facts
 from restorekit.frame import Frame
@@ -281,8 +282,9 @@ def test_mosaic_without_pattern_and_too_small_are_refused() -> None:
 
 def test_masks_and_facts_go_along() -> None:
     frame = bayer_frame()
+    frame = replace(frame, masks={"motion": frame.pixels > 0.5})
     result = Demosaic()(frame)
-    assert torch.equal(result.masks["clipped"], frame.masks["clipped"])
+    assert torch.equal(result.masks["motion"], frame.masks["motion"]) and bool(frame.masks["motion"].any())
     assert result.facts is frame.facts
 
 
@@ -296,3 +298,7 @@ def test_colours_of_clipped_photosites_are_clipped_where_they_are_interpolated(m
     result = Demosaic(method=method)(frame)
     marked = result.masks["clipped"][0]
     assert bool(marked[9:30, 9:30].all()) and int(marked.sum()) == 21 * 21
+    if method != "libraw":
+        pipe = Pipeline([Demosaic(method=method)])
+        in_strips = process(pipe, frame, Run(strip_rows=16))
+        assert torch.equal(in_strips.masks["clipped"], result.masks["clipped"])

@@ -229,7 +229,7 @@ def test_chains_that_models_were_not_made_for_are_warned_of(before: list[Stage],
 
 
 def test_a_sound_chain_is_not_warned_of() -> None:
-    chain = [Restore(model=name) for name in ("drunet.jpeg", "drunet.denoise", "iagc.lowlight", "tiny.x2")]
+    chain = [Restore(model=name) for name in ("drunet.jpeg", "drunet.denoise", "iagc.lowlight", "tiny.x2", "tiny.x2")]
     for place, stage in enumerate(chain):
         assert stage.warnings(SRGB, chain[:place]) == stage.warnings(SRGB)
 
@@ -352,6 +352,20 @@ class TestEstimate:
         assert alpha is not None and frame.alpha is not None
         torch.testing.assert_close(alpha, frame.alpha)
 
+    def test_pictures_of_16_bits_and_of_one_row(self) -> None:
+        frame = rgb_frame(96, 72, state=SRGB)
+        deep = frame.with_pixels(frame.pixels.clamp(0, 1).mul(65535).round().to(torch.uint16))
+        result, expected = Restore(model="tiny.light")(deep).pixels, Restore(model="tiny.light")(frame).pixels
+        torch.testing.assert_close(result, expected, atol=2e-3, rtol=0)
+        line = Restore(model="tiny.light")(frame.rows(0, 1).with_pixels(frame.pixels[:, :1])).pixels
+        assert line.shape == (3, 1, 72) and bool(line.isfinite().all())
+
+    def test_guards_hold(self) -> None:
+        frame = rgb_frame(96, 72, state=SRGB)
+        whole, half = (Restore(model="tiny.light", amount=amount)(frame).pixels for amount in (1.0, 0.5))
+        torch.testing.assert_close(half, (whole + frame.pixels) / 2, atol=1e-5, rtol=0)
+
     def test_models_that_enlarge_are_refused(self) -> None:
+        assert any("leave estimate out" in text for text in Restore(model="tiny.x2", estimate=16).warnings(SRGB))
         with pytest.raises(ModelError, match=r"tiny\.x2: enlarges"):
             Restore(model="tiny.x2", estimate=16)(rgb_frame(40, 40, state=SRGB))
