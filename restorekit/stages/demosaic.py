@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from restorekit.errors import StageError
 from restorekit.frame import Frame
@@ -296,9 +295,20 @@ class Demosaic(Stage):
 def _developed(frame: Frame, picture: Tensor) -> Frame:
     """A mosaic's frame with its picture ``[3,H,W]``, where what has a clipped photosite beside it is clipped too."""
     masks = dict(frame.masks)
-    if "clipped" in masks and bool(masks["clipped"].any()):
-        masks["clipped"] = F.max_pool2d(masks["clipped"].float()[None], 3, 1, 1)[0] > 0
+    if "clipped" in masks:
+        masks["clipped"] = _grown(masks["clipped"])
     return replace(frame, pixels=picture, masks=masks)
+
+
+def _grown(mask: Tensor) -> Tensor:
+    """A mask ``[C,H,W]`` and the eight neighbours of what it marks."""
+    wide = mask.clone()
+    wide[:, :, 1:] |= mask[:, :, :-1]
+    wide[:, :, :-1] |= mask[:, :, 1:]
+    grown = wide.clone()
+    grown[:, 1:] |= wide[:, :-1]
+    grown[:, :-1] |= wide[:, 1:]
+    return grown
 
 
 def _balance(frame: Frame) -> Gains:
