@@ -9,6 +9,7 @@ Inputs are either made from the references, with fixed seeds, or read from a fol
 - JPEG: compressed by libjpeg at one quality; PSNR, SSIM and PSNR-B of gray pictures in gray, of colours in RGB and Y
   (Dong et al., ICCV 2015, AR-CNN; Jiang, Zhang & Timofte, ICCV 2021, FBCNN).
 - deraining: luma, by convention since Yang et al., CVPR 2017 (JORDER); other pairs: RGB and luma.
+- low light: RGB as it is, and after :func:`restorekit.metrics.brightness.mean_corrected`.
 """
 
 from __future__ import annotations
@@ -38,9 +39,13 @@ SIGMA, QUALITY = 25.0, 10
 
 Y_FIRST = ("psnr_y_db", "ssim_y", "psnr_rgb_db")
 RGB_FIRST = ("psnr_rgb_db", "ssim_rgb", "psnr_y_db", "ssim_y")
+LIT = ("psnr_rgb_db", "ssim_rgb", "psnr_corrected_db", "psnr_y_db", "ssim_y")
 
 Y_TASKS = ("super-resolution", "deraining")
 """Tasks that publications measure in luma."""
+
+LIT_TASKS = ("low-light",)
+"""Tasks that publications measure with the brightness of the reference too."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,8 @@ def standard(name: str, task: str | None, scale: int, seed: int = 0) -> Protocol
 
 def measures_of(task: str | None, scale: int) -> tuple[str, ...]:
     """The measures of a task, those that its publications compare first."""
+    if task in LIT_TASKS:
+        return LIT
     return Y_FIRST if task in Y_TASKS or (task is None and scale > 1) else RGB_FIRST
 
 

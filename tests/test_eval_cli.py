@@ -246,6 +246,14 @@ def test_inputs_of_their_own_are_found_by_name(restorekit: Run, folder: Path, tm
     assert code == 0 and json.loads(out)["command"].endswith(f"--pattern '{{stem}}-rain' --inputs {inputs}")
 
 
+def test_a_task_may_be_named_for_its_measures(restorekit: Run, folder: Path) -> None:
+    code, out, _ = restorekit("eval", "input", folder, "--degradation", "low_light", "--task", "low-light", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert list(found["mean"]) == ["psnr_rgb_db", "ssim_rgb", "psnr_corrected_db", "psnr_y_db", "ssim_y"]
+    assert "--task low-light" in found["command"] and found["mean"]["psnr_corrected_db"] > found["mean"]["psnr_rgb_db"]
+
+
 def test_a_pipeline_gives_the_numbers_of_its_model(restorekit: Run, folder: Path, with_tiny_models: Path) -> None:
     (folder / "b.bmp").unlink()  # pipelines keep gray pictures gray, models may colour them
     model = json.loads(restorekit("eval", "tiny.x2", folder, "--json", "--device", "cpu")[1])
@@ -279,6 +287,7 @@ def test_a_pipeline_gives_the_numbers_of_its_model(restorekit: Run, folder: Path
         (("input", "set3", "--sigma", "25", "--markdown", "none/a.md"), "there is no folder none"),
         (("input", "set3", "--sigma", "25", "--pictures", "none/sheets"), "there is no folder none"),
         (("input", "set3", "--inputs", "none"), "none: is no folder"),
+        (("input", "set3", "--sigma", "25", "--task", "rain"), "--task rain: is none of super-resolution, denoising, "),
     ],
 )
 def test_what_does_not_go_together_is_one_line(

@@ -184,6 +184,15 @@ class TestPairs:
         assert first == {"deraining": "psnr_y_db", "low-light": "psnr_rgb_db", "weather": "psnr_rgb_db"}
         assert paired(tmp_path, [], 2, None).measures[0] == "psnr_y_db"
 
+    def test_low_light_is_compared_with_the_mean_of_the_reference_too(self, tmp_path: Path) -> None:
+        good = picture() // 2 + 60
+        half = (good // 2 * 2) // 2
+        target, given = saved(tmp_path / "a.png", good), saved(tmp_path / "b.png", half)
+        (score,) = scored(paired(tmp_path, [given], 1, "low-light"), [target])
+        assert score.measures["psnr_rgb_db"] < 15.0 and score.measures["psnr_corrected_db"] > 45.0
+        (same,) = scored(paired(tmp_path, [target], 1, "low-light"), [target])
+        assert same.measures["psnr_corrected_db"] == math.inf
+
     def test_inputs_are_smaller_by_the_scale(self, tmp_path: Path) -> None:
         good = picture(41, 48)
         target, small = saved(tmp_path / "a.png", good), saved(tmp_path / "b.png", reduced(good[:, :40], 2))

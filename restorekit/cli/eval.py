@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import typing
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,6 +61,10 @@ def evaluate(
     scale: Annotated[
         int | None, typer.Option(min=1, max=16, metavar="N", help="Factor of enlargement; a model knows its own.")
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Measures of this task; a model knows its own."),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter of a pipeline; may be repeated."),
@@ -110,9 +115,11 @@ def evaluate(
     paths, of_their_own = _pictures(folder, inputs, pattern)
     distance = _distance(lpips)
     restorer = _restorer(model, scale, assignments or [], device, precision, tile)
+    if task is not None:
+        restorer.task = _task(task)
     protocol = _protocol(restorer, asked, paths, of_their_own, seed)
     protocol.check(model, restorer.scale)
-    own = _options(pattern, scale, assignments or [], precision, tile)
+    own = _options(pattern, scale, task, assignments or [], precision, tile)
     what = Evaluation(model, folder, protocol, lpips, own)
     sheets = None
     if pictures is not None:
@@ -198,12 +205,27 @@ def _protocol(
 
 
 def _options(
-    pattern: str, scale: int | None, assignments: list[str], precision: Arithmetic, tile: str
+    pattern: str, scale: int | None, task: str | None, assignments: list[str], precision: Arithmetic, tile: str
 ) -> tuple[str, ...]:
     """What decides the numbers beside the protocol, as it is written on the command line."""
-    usual = (("--pattern", pattern, ALIKE), ("--scale", scale, None), ("--precision", precision.value, "auto"))
-    given = [*usual, ("--tile", tile, "auto"), *(("--set", text, None) for text in assignments)]
+    given = [
+        ("--pattern", pattern, ALIKE),
+        ("--scale", scale, None),
+        ("--task", task, None),
+        ("--precision", precision.value, "auto"),
+        ("--tile", tile, "auto"),
+        *(("--set", text, None) for text in assignments),
+    ]
     return tuple(part for option, value, default in given if value != default for part in (option, str(value)))
+
+
+def _task(name: str) -> str:
+    from restorekit.zoo.card import Task
+
+    known = typing.get_args(Task)
+    if name not in known:
+        raise RestorekitError(f"--task {name}: is none of {', '.join(known)}")
+    return name
 
 
 def _distance(network: LpipsNetwork | None) -> Distance | None:

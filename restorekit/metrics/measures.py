@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from restorekit.color.ycbcr import luma
+from restorekit.metrics.brightness import mean_corrected
 from restorekit.metrics.psnr import psnr
 from restorekit.metrics.psnr_b import psnr_b
 from restorekit.metrics.ssim import ssim
@@ -31,6 +32,7 @@ MEASURES: Mapping[str, Measure] = {
     "ssim_y": Measure("SSIM-Y", 4, lambda a, b: ssim(_luma(a), _luma(b))),
     "psnr_rgb_db": Measure("PSNR-RGB dB", 2, lambda a, b: psnr(a, b, 255.0)),
     "ssim_rgb": Measure("SSIM-RGB", 4, lambda a, b: ssim(a, b, 255.0)),
+    "psnr_corrected_db": Measure("corrected dB", 2, lambda a, b: psnr(a, mean_corrected(b, a), 255.0)),
     "psnr_b_db": Measure("PSNR-B dB", 2, lambda a, b: psnr_b(a, b, 255.0)),
 }
 """Over three channels, those of gray pictures are measures of their gray values."""
