@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from restorekit import stages as stages
+    from restorekit.camera import CameraSession as CameraSession
     from restorekit.errors import RestorekitError as RestorekitError
     from restorekit.facts import Camera as Camera
     from restorekit.facts import Exposure as Exposure
     from restorekit.frame import Bracket as Bracket
     from restorekit.frame import Frame as Frame
+    from restorekit.io.buffers import Packed as Packed
+    from restorekit.io.buffers import nv12 as nv12
+    from restorekit.io.buffers import yuyv as yuyv
     from restorekit.io.formats import OutputSpec as OutputSpec
     from restorekit.io.limits import Limits as Limits
     from restorekit.io.raw import Headerless as Headerless
@@ -36,6 +40,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Bracket": "frame",
     "Camera": "frame",
+    "CameraSession": "camera",
     "Exposure": "frame",
     "Frame": "frame",
     "Headerless": "io",
@@ -43,13 +48,16 @@ _PUBLIC = {
     "InputSpec": "pipeline",
     "Limits": "io",
     "OutputSpec": "io",
+    "Packed": "io.buffers",
     "Pipeline": "pipeline",
     "Restore": "stages.restore",
     "RestorekitError": "errors",
     "load_model": "zoo.model",
+    "nv12": "io.buffers",
     "read": "io",
     "read_bracket": "io",
     "write": "io",
+    "yuyv": "io.buffers",
 }
 __all__ = [*_PUBLIC, "stages"]  # noqa: PLE0604
 

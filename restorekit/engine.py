@@ -37,7 +37,8 @@ class Run:
 
     ``strip_rows`` forces the height of strips (even), for tests and small memories; ``workers`` is the
     number of threads that run strips on the CPU. ``precision`` and ``tile`` are for networks
-    (:class:`restorekit.execution.Execution`). ``seconds`` holds the time by step id afterwards, summed over
+    (:class:`restorekit.execution.Execution`). With ``keep_memory`` what was freed is kept for the next picture rather
+    than given back to the system. ``seconds`` holds the time by step id afterwards, summed over
     workers, ``networks`` how those of each step were run. ``cancelled`` is asked between strips and tiles.
     """
 
@@ -46,6 +47,7 @@ class Run:
     tile: int | Literal["auto", "off"] = "auto"
     strip_rows: int | None = None
     workers: int = field(default_factory=torch.get_num_threads)
+    keep_memory: bool = False
     progress: Progress | None = None
     cancelled: Callable[[], bool] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -189,7 +191,8 @@ def _execute(
         _deliver(image, taps.get(-1, ()))
     index = 0
     while index < total:
-        release_freed_memory()
+        if not options.keep_memory:
+            release_freed_memory()
         step = steps[index]
         options.tell(step.id, index / total)
         stage = step.stage

@@ -79,6 +79,11 @@ def json_schema() -> dict[str, Any]:
             },
             "stages": {"type": "array", "items": {"anyOf": choices}},
             "output": {"anyOf": [output, {"type": "array", "items": output}]},
+            "preview": {
+                "type": "object",
+                "description": "What previews do otherwise, by step: skip, or parameters",
+                "additionalProperties": {"anyOf": [{"const": "skip"}, {"type": "object"}]},
+            },
         },
         "$defs": definitions,
     }

@@ -48,11 +48,20 @@ class Step:
 
 
 @dataclass(frozen=True)
+class PreviewChange:
+    """What a preview does otherwise at one step: parameters that make it cheaper, or None to leave it out."""
+
+    step: str
+    params: tuple[tuple[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """Ordered stages, a declared input, and outputs. A plain value: compare, hash, print, call.
 
     ``steps`` may be given as bare stages; each then gets its own name as id, numbered when it
     comes again. ``input=None`` takes frames in whatever state the first stages accept.
+    ``preview`` says what previews do otherwise (:meth:`previewed`).
     """
 
     steps: tuple[Step, ...]
@@ -61,6 +70,7 @@ class Pipeline:
     name: str = "pipeline"
     summary: str = ""
     source: str = field(default="pipeline", compare=False)
+    preview: tuple[PreviewChange, ...] = ()
 
     def __init__(
         self,
@@ -70,6 +80,7 @@ class Pipeline:
         name: str = "pipeline",
         summary: str = "",
         source: str = "pipeline",
+        preview: Sequence[PreviewChange] = (),
     ) -> None:
         for key, value in {
             "steps": tuple(_numbered(steps)),
@@ -78,6 +89,7 @@ class Pipeline:
             "name": name,
             "summary": summary,
             "source": source,
+            "preview": tuple(preview),
         }.items():
             object.__setattr__(self, key, value)
 
@@ -122,7 +134,25 @@ class Pipeline:
 
     def with_outputs(self, outputs: Sequence[OutputSpec]) -> Pipeline:
         """This pipeline with other outputs."""
-        return Pipeline(self.steps, self.input, outputs, self.name, self.summary, self.source)
+        return Pipeline(self.steps, self.input, outputs, self.name, self.summary, self.source, self.preview)
+
+    def previewed(self) -> Pipeline:
+        """This pipeline as previews run it: the steps that ``preview`` names left out or made cheaper; no outputs.
+
+        Raises PipelineError where it names a step that is not there, or a value out of range.
+        """
+        made = self
+        for change in self.preview:
+            if change.params is not None:
+                made = made.set(change.step, **dict(change.params))
+            elif change.step not in [step.id for step in made.steps]:
+                ids = [step.id for step in self.steps]
+                raise PipelineError(
+                    self.source, (Problem(f"preview: no step '{change.step}'{did_you_mean(change.step, ids)}"),)
+                )
+            else:
+                made = replace_steps(made, tuple(step for step in made.steps if step.id != change.step))
+        return Pipeline(made.steps, self.input, (), self.name, self.summary, self.source)
 
     def states(self, start: ImageState | None = None) -> tuple[ImageState, ...]:
         """The state before the first stage and after each stage.
@@ -145,7 +175,7 @@ class Pipeline:
         """A hash of everything that decides the result: stages, parameters, outputs, version."""
         from restorekit import __version__
 
-        content = {**self.as_dict(), "version": __version__, "name": "", "summary": ""}
+        content = {**self.as_dict(), "version": __version__, "name": "", "summary": "", "preview": {}}
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, Any]:
@@ -160,6 +190,10 @@ class Pipeline:
             for s in self.steps
         ]
         content["output"] = [spec.as_dict() for spec in self.outputs]
+        if self.preview:
+            content["preview"] = {
+                change.step: "skip" if change.params is None else dict(change.params) for change in self.preview
+            }
         return content
 
     def __call__(self, image: Frame | Bracket) -> Frame:
@@ -176,7 +210,8 @@ class Pipeline:
 
 def replace_steps(pipeline: Pipeline, steps: tuple[Step, ...]) -> Pipeline:
     """The pipeline with other steps."""
-    return Pipeline(steps, pipeline.input, pipeline.outputs, pipeline.name, pipeline.summary, pipeline.source)
+    kept = pipeline
+    return Pipeline(steps, kept.input, kept.outputs, kept.name, kept.summary, kept.source, kept.preview)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Files are untrusted: the safe YAML loader builds plain values only.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +20,13 @@ from restorekit.errors import PipelineError, Problem, RestorekitError
 from restorekit.io.brackets import Grouping
 from restorekit.io.formats import OutputSpec
 from restorekit.io.raw import Headerless
-from restorekit.pipeline import InputSpec, Pipeline, Step, fold, output_problems, parameter_problems
+from restorekit.pipeline import InputSpec, Pipeline, PreviewChange, Step, fold, output_problems, parameter_problems
 from restorekit.registry import did_you_mean, stage_class
 from restorekit.stage import Stage
 from restorekit.state import AXES, SHORTHANDS, ImageState
 
 VERSION = 1
-TOP_KEYS = ("restorekit", "name", "summary", "input", "stages", "output")
+TOP_KEYS = ("restorekit", "name", "summary", "input", "stages", "output", "preview")
 INPUT_KEYS = ("state", "frames", "group", "headerless", "exposures")
 
 Place = tuple[int, int]
@@ -152,11 +153,39 @@ class _Reader:
         outputs = self._outputs(root)
         self._fold(spec, steps, places, outputs, root)
         known = [Step(name, stage) for name, stage in steps if stage is not None]
+        preview = self._preview(root, known) if len(known) == len(steps) else ()
         if self.problems or spec is None:
             return None
         name = root.value.get("name") or Path(self.source).stem
         specs = [output for output, _ in outputs]
-        return Pipeline(known, spec, specs, name, root.value.get("summary", ""), self.source)
+        made = Pipeline(known, spec, specs, name, root.value.get("summary", ""), self.source, preview)
+        for _, message in fold(spec.state, [step.stage for step in made.previewed().steps]).problems:
+            self.complain(f"preview: {message}", root.keys["preview"])
+        return None if self.problems else made
+
+    def _preview(self, root: _Located, steps: Sequence[Step]) -> tuple[PreviewChange, ...]:
+        located = root.children.get("preview")
+        if located is None:
+            return ()
+        if not isinstance(located.value, dict):
+            self.complain("'preview' is a mapping of steps to skip or parameters, e.g. {restore: skip}", located.place)
+            return ()
+        stages = {step.id: step.stage for step in steps}
+        changes: list[PreviewChange] = []
+        for name, item in located.children.items():
+            if name not in stages:
+                self.complain(f"preview: no step '{name}'{did_you_mean(name, list(stages))}", located.keys[name])
+            elif item.value == "skip":
+                changes.append(PreviewChange(name))
+            elif isinstance(item.value, dict):
+                asked = {**dataclasses.asdict(stages[name]), **item.value}  # type: ignore[call-overload]
+                for message in parameter_problems(type(stages[name]), asked):
+                    key = message.partition("'")[2].partition("'")[0]
+                    self.complain(f"preview: {name}: {message}", item.keys.get(key, item.place))
+                changes.append(PreviewChange(name, tuple(item.value.items())))
+            else:
+                self.complain(f"preview: {name} is 'skip' or a mapping of parameters", item.place)
+        return tuple(changes)
 
     def _known_keys(self, located: _Located, known: Sequence[str], what: str) -> None:
         for key, place in located.keys.items():

@@ -290,3 +290,43 @@ def test_outputs_are_set_as_steps_are() -> None:
         pipe.set("output", colour="p3")
     with pytest.raises(PipelineError, match="output: parameter 'bits': must be"):
         pipe.set("output", bits=7)
+
+
+PREVIEWED = GOOD + "preview: {tone.reinhard: {key: 0.1}, brighten: skip}\n"
+
+
+def test_previews_leave_steps_out_or_change_them_and_results_stay() -> None:
+    plain, pipe = parse(GOOD, "p.yaml"), parse(PREVIEWED, "p.yaml")
+    small = pipe.previewed()
+    assert [step.id for step in small.steps] == ["tone.reinhard", "color.encode"]
+    assert small.steps[0].stage.key == 0.1 and not small.outputs  # type: ignore[attr-defined]
+    assert pipe.fingerprint == plain.fingerprint and pipe.steps == plain.steps
+    assert plain.previewed().steps == plain.steps
+    assert pipe.set("tone.reinhard", white=4.0).previewed().steps[0].stage.white == 4.0  # type: ignore[attr-defined]
+    again = parse(yaml.safe_dump(pipe.as_dict(), sort_keys=False), "again.yaml")
+    assert again.preview == pipe.preview
+
+
+@pytest.mark.parametrize(
+    ("preview", "says"),
+    [
+        ("{brighte: skip}", "p.yaml:11:11: preview: no step 'brighte'; did you mean 'brighten'?"),
+        ("{tone.reinhard: {kye: 1}}", "preview: tone.reinhard: unknown parameter 'kye'"),
+        ("{tone.reinhard: {key: -1}}", "preview: tone.reinhard: parameter 'key'"),
+        ("{tone.reinhard: {white: 4}}", None),
+        ("{tone.reinhard: false}", "preview: tone.reinhard is 'skip' or a mapping of parameters"),
+        ("[brighten]", "'preview' is a mapping of steps to skip or parameters"),
+        ("{tone.reinhard: skip}", "preview: color.encode wants display-referred"),
+    ],
+)
+def test_previews_are_checked(preview: str, says: str | None) -> None:
+    text = f"{GOOD}preview: {preview}\n"
+    if says is None:
+        assert parse(text, "p.yaml").preview
+    else:
+        assert says in problems(text)[0] and len(problems(text)) == 1
+
+
+@pytest.mark.parametrize("name", sorted(bundled.pipelines()))
+def test_previews_of_shipped_pipelines_run_without_networks(name: str) -> None:
+    assert not any(step.stage.spec.name == "restore" for step in Pipeline.load(name).previewed().steps)

@@ -73,23 +73,31 @@ def block_means(frame: Frame, most: int = BLOCKS) -> BlockMeans:
     block_h, block_w = cell_h * factor, cell_w * factor
     h, w = frame.height // block_h, frame.width // block_w
     pixels, clipped = frame.pixels, _clipped(frame)
-    values = torch.zeros((3 if mosaic else pixels.shape[0], h, w), device=pixels.device)
+    if not mosaic:
+        values = F.avg_pool2d(pixels[None], factor)[0] if factor > 1 else pixels
+        finite = values.isfinite().all(0)
+        return BlockMeans(values, finite if clipped is None else finite & ~_any_of_blocks(clipped, factor))
+    values = torch.zeros((3, h, w), device=pixels.device)
     dirty = torch.zeros((h, w), dtype=torch.bool, device=pixels.device)
-    sites = [0] * values.shape[0]
+    sites = [0] * 3
     for y in range(block_h):
         for x in range(block_w):
             rows, columns = slice(y, h * block_h, block_h), slice(x, w * block_w, block_w)
-            if mosaic:
-                channel = "RGB".index(cfa[y % cell_h][x % cell_w])
-                values[channel] += pixels[0, rows, columns]
-                sites[channel] += 1
-            else:
-                values += pixels[:, rows, columns]
-                sites = [count + 1 for count in sites]
+            channel = "RGB".index(cfa[y % cell_h][x % cell_w])
+            values[channel] += pixels[0, rows, columns]
+            sites[channel] += 1
             if clipped is not None:
                 dirty |= clipped[:, rows, columns].any(0)
     values /= torch.tensor(sites, device=pixels.device).clamp_min(1)[:, None, None]
     return BlockMeans(values, ~dirty & values.isfinite().all(0))
+
+
+def _any_of_blocks(mask: Tensor, factor: int) -> Tensor:
+    """Whether any value of any channel of a mask ``[C,H,W]`` is set in each block, ``[h,w]``."""
+    anywhere = mask[0].clone()
+    for channel in mask[1:]:
+        anywhere |= channel
+    return F.max_pool2d(anywhere[None, None].float(), factor)[0, 0] > 0 if factor > 1 else anywhere
 
 
 def _clipped(frame: Frame) -> Tensor | None:

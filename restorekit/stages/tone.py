@@ -26,6 +26,9 @@ MIDDLE_GRAY = 0.18
 CAMERA_WEIGHTS = (0.25, 0.5, 0.25)
 """Stands for luminance where the primaries are the camera's: the share of each colour in a Bayer mosaic."""
 
+METERED = 1 << 18
+"""The most blocks whose light is measured for an exposure."""
+
 LINEAR_PICTURE = {"layout": ("rgb", "gray"), "reference": ("scene", "display"), "transfer": ("linear",)}
 
 
@@ -74,12 +77,12 @@ class Exposure(Stage):
         return replace(frame.facts, measured={**frame.facts.measured, self.spec.name: self._measured_ev(frame)})
 
     def _measured_ev(self, frame: Frame) -> float:
-        means = block_means(frame)
+        means = block_means(frame, METERED)
         values = means.values
         if frame.state.primaries == "camera" and frame.facts.illuminant and frame.facts.white_balance is None:
             values = values / values.new_tensor(frame.facts.illuminant)[:, None, None]
-        y = luminance(values, frame.state.primaries)[0][means.clean]
-        y = y[y.isfinite()]
+        y = luminance(values, frame.state.primaries)[0]
+        y = y[means.clean & y.isfinite()]
         average = log_average(y)
         if average is None:
             return 0.0
