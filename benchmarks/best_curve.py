@@ -2,9 +2,10 @@
 
     python benchmarks/best_curve.py INPUTS REFERENCES OUT
 
-Each picture has its own curve; no program can know it without the reference. Pictures are called alike; OUT gets PNG files, to be measured by
-``restorekit eval input REFERENCES --inputs OUT``. The curve is ``min(1, gain * value ^ gamma)`` of encoded values, the
-same for all channels, found by least squares over a histogram of pairs.
+Each picture has its own curve; no program can know it without the reference. Pictures are called alike; OUT gets PNG
+files, to be measured by ``restorekit eval input REFERENCES --inputs OUT``. The curve is
+``min(1, gain * value ^ gamma)`` of encoded values, the same for all channels, found by least
+squares over a histogram of pairs.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import subprocess
 import sys
 
 import torch
@@ -63,6 +65,25 @@ def describe() -> str:
     if torch.cuda.is_available():
         return ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
     return "Apple GPU" if torch.backends.mps.is_available() else "none seen by torch; the CPU is used"
+
+
+def unseen_gpu() -> str | None:
+    """Why torch does not use the NVIDIA GPU that the driver names, in one line with the cure; None if all is well."""
+    program = shutil.which("nvidia-smi")
+    if torch.cuda.is_available() or program is None:
+        return None
+    try:
+        told = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if told.returncode != 0 or not told.stdout.startswith("GPU "):
+        return None
+    name = told.stdout.splitlines()[0].partition(": ")[2].partition(" (UUID")[0]
+    if torch.version.cuda is None:
+        cure = "install the build for your GPU: https://pytorch.org/get-started/locally"
+        return f"{name}: is not used, torch {torch.__version__} is a build for the CPU; {cure}"
+    cure = "update the driver, and see that CUDA_VISIBLE_DEVICES does not hide the GPU"
+    return f"{name}: is not seen by torch {torch.__version__}, which was built for CUDA {torch.version.cuda}; {cure}"
 
 
 def free_memory(device: torch.device) -> int | None:

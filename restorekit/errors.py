@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FOREIGN = "update or remove the package that brings it"
+"""The cure for a stage or network of another package that cannot be used."""
+
 
 class RestorekitError(Exception):
     """Base of every error that is the input's or the caller's fault, not a bug.

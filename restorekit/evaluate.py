@@ -71,7 +71,7 @@ def references(folder: Path) -> list[Path]:
     files = (path for path in folder.iterdir() if path.suffix.lower() in READABLE and not path.name.startswith("."))
     found = sorted((path for path in files if path.is_file()), key=name_order)
     if not found:
-        raise InputError(f"{folder}: holds no readable image (subfolders are not looked into)")
+        raise InputError(f"{folder}: holds no readable image (subfolders are not looked into); name another folder")
     return found
 
 
@@ -123,7 +123,7 @@ def restored(model: Model, path: Path, number: int, protocol: Protocol, inner: i
         result = model(given[None]).cpu()[0]
     if result.shape[1:] != (height, width):
         made = f"{result.shape[2]}x{result.shape[1]} instead of {width}x{height}"
-        raise ModelError(f"{path}: the model makes {made}; its scale is not {scale}")
+        raise ModelError(f"{path}: the model makes {made}, its scale is not {scale}; give the scale it has by --scale")
     if not bool(result.isfinite().all()):
         raise ModelError(f"{path}: the model gives values that are not finite; run it in fp32")
     return Restoration(path, reference.rgb, given, eight_bit(result).expand(3, -1, -1), notes)

@@ -234,7 +234,8 @@ def _higher(task: Task, execution: Execution, dtype: torch.dtype | None) -> None
     """Say that half precision overflowed. Raises ModelError where it was full precision."""
     if dtype is None:
         raise ModelError(
-            f"{task.name}: gives values that are not finite even in full precision; its weights are broken"
+            f"{task.name}: gives values that are not finite even in full precision, so its weights are broken; "
+            "get them again"
         )
     short = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
     execution.note(f"{task.name} overflowed in {short}; what overflowed was done again in fp32")

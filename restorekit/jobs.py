@@ -192,7 +192,7 @@ def _sources(
     loose: list[Path] = []
     for path in inputs:
         if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
+            raise InputError(f"{path}: no such file or folder; check the path")
         if path.is_file():
             if path.suffix.lower() == ".xmp":
                 continue  # a sidecar, which belongs to a picture

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from restorekit.errors import RestorekitError
+from restorekit.errors import FOREIGN, RestorekitError
 from restorekit.names import did_you_mean as did_you_mean
 from restorekit.stages import BUILT_IN, StageEntry
 
@@ -38,18 +38,20 @@ def stage_class(name: str) -> type[Stage]:
     """
     entry = stage_entries().get(name)
     if entry is None:
-        raise RestorekitError(f"unknown stage '{name}'{did_you_mean(name, stage_entries())}")
+        hint = did_you_mean(name, stage_entries()) or "; restorekit stages list names those there are"
+        raise RestorekitError(f"unknown stage '{name}'{hint}")
     module, _, attribute = entry.target.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever a foreign module raises while it is imported
-        raise RestorekitError(f"stage '{name}' ({entry.target}) does not load: {error}") from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise RestorekitError(f"stage '{name}' ({entry.target}) does not load: {said}; {FOREIGN}") from error
     from restorekit.stage import Stage
 
     if not (isinstance(found, type) and issubclass(found, Stage) and is_dataclass(found)):
-        raise RestorekitError(f"stage '{name}' ({entry.target}) is no Stage with the parameters decorator")
+        raise RestorekitError(f"stage '{name}' ({entry.target}) is no Stage with the parameters decorator; {FOREIGN}")
     if found.spec.name != name:
         raise RestorekitError(
-            f"stage '{name}' ({entry.target}) calls itself '{found.spec.name}'; the names must be equal"
+            f"stage '{name}' ({entry.target}) calls itself '{found.spec.name}', the names must be equal; {FOREIGN}"
         )
     return found

@@ -102,10 +102,10 @@ def baseline(name: str, scale: int | None) -> Restorer:
     """``input`` or ``bicubic``. Raises InputError for a scale that does not go with it."""
     if name == INPUT:
         if scale not in (None, 1):
-            raise InputError(f"input: cannot be compared {scale} times as small; name bicubic")
+            raise InputError(f"input: is as large as the reference, with --scale {scale} it would not be; name bicubic")
         return Unchanged(name)
     if scale is None:
-        raise InputError("bicubic needs a scale: --scale 2, 3 or 4")
+        raise InputError("bicubic needs a scale; add --scale 2, 3 or 4")
     return Enlarged(name, scale)
 
 

@@ -159,7 +159,9 @@ class Runner:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror or error}); name another output folder"
+            ) from error
         published = partial(private, level=self.options.privacy)
         return StreamSink(path, spec, quantiser(spec), stages, prepare=published, software=self._software)
 
@@ -194,7 +196,9 @@ class Runner:
                     write(frame, path, spec, software=self._software)
                 self.plan.journal.finish(path, job.key)
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror or error}); name another output folder"
+            ) from error
         run.seconds["write"] = time.perf_counter() - started + sum(stream.seconds for stream in streams.values())
 
     def _read(self, paths: Sequence[Path]) -> Frame | Bracket:

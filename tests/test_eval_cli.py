@@ -115,7 +115,7 @@ def test_a_package_that_is_missing_is_one_line(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("bicubic", "set3"), "bicubic needs a scale: --scale 2, 3 or 4"),
+        (("bicubic", "set3"), "bicubic needs a scale; add --scale 2, 3 or 4"),
         (("bicubic", "none", "--scale", "2"), "none: is no folder"),
         (("bicubic", ".", "--scale", "2"), "holds no readable image"),
     ],
@@ -287,7 +287,10 @@ def test_a_pipeline_gives_the_numbers_of_its_model(restorekit: Run, folder: Path
         (("input", "set3", "--sigma", "25", "--markdown", "none/a.md"), "there is no folder none"),
         (("input", "set3", "--sigma", "25", "--pictures", "none/sheets"), "there is no folder none"),
         (("input", "set3", "--inputs", "none"), "none: is no folder"),
-        (("input", "set3", "--sigma", "25", "--task", "rain"), "--task rain: is none of super-resolution, denoising, "),
+        (
+            ("input", "set3", "--sigma", "25", "--task", "rain"),
+            "--task rain: there is no such task; there are super-resolution, denoising, ",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_one_line(

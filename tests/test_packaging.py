@@ -114,7 +114,7 @@ def test_wheel_holds_the_package_alone(source: Path, distributions: Path) -> Non
     assert {name.split("/")[0].split("-")[0] for name in names} == {"restorekit"}
     modules = {path.relative_to(source).as_posix() for path in (source / "restorekit").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
-    assert "restorekit/py.typed" in names
+    assert {"restorekit/py.typed", "restorekit/comparison_page.html"} <= set(names)
 
 
 def test_sdist_can_be_built_and_tested(source: Path, distributions: Path) -> None:

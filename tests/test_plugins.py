@@ -262,7 +262,10 @@ def test_a_broken_package_is_named_and_breaks_nothing_else(broken: Path, checkou
 def test_showing_a_broken_stage_is_one_line(broken: Path, checkout: Path, tmp_path: Path) -> None:
     result = restorekit(broken, checkout, "stages", "show", "broken.angry", cwd=tmp_path)
     assert result.returncode == 2 and result.stdout == ""
-    assert lines(result.stderr) == ["stage 'broken.angry' (example_angry:Stage) does not load: no licence"]
+    assert lines(result.stderr) == [
+        "stage 'broken.angry' (example_angry:Stage) does not load: no licence; "
+        "update or remove the package that brings it"
+    ]
 
 
 def test_the_schema_and_the_doctor_live_with_broken_packages(broken: Path, checkout: Path, tmp_path: Path) -> None:

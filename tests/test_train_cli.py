@@ -87,7 +87,7 @@ def test_runs_go_on_and_tell(place: Path) -> None:
         ("blocks: 1", "blocks: 1, width: 3", "width"),
         ("steps: 4", "steps: 4\nloss: {l3: 1}", "l3"),
         ("steps: 4", "steps: 4\nbetas: [2, 3]", "betas.0"),
-        ("steps: 4", "steps: 4\npixels: y", "3 channels, y has 1"),
+        ("steps: 4", "steps: 4\npixels: y", "pixels: y: has 1 channels, the network takes 3"),
         ("steps: 4", "steps: 4\nscale: 3", "reduces 2 times"),
         ("patch: 16", "patch: 48", r"a\.png: is 64x64 px"),
         ("precision: fp32", "precision: fp16", "CPUs"),

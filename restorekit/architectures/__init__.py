@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from restorekit.errors import ModelError
+from restorekit.errors import FOREIGN, ModelError
 from restorekit.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def architecture(name: str) -> type[Network]:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ModelError(f"architecture '{name}' ({target}) does not load: {error}") from error
+        raise ModelError(f"architecture '{name}' ({target}) does not load: {error}; {FOREIGN}") from error
     if not isinstance(found, type):
-        raise ModelError(f"architecture '{name}' ({target}) is no class")
+        raise ModelError(f"architecture '{name}' ({target}) is no class; {FOREIGN}")
     return found
 
 

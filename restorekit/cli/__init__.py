@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from restorekit import __version__
-from restorekit.cli import check, compare, datasets, doctor, eval, lists, models, run, train
+from restorekit.cli import check, compare, datasets, doctor, eval, lists, models, run, train, web
 from restorekit.errors import RestorekitError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.add_typer(datasets.datasets, name="datasets")
 app.command("compare", no_args_is_help=True)(compare.compare)
 app.command("eval", no_args_is_help=True)(eval.evaluate)
 app.command("train", no_args_is_help=True)(train.train)
+app.command("web")(web.web)
 app.command("doctor")(doctor.doctor)
 
 

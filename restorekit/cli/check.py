@@ -6,10 +6,17 @@ from typing import Annotated
 
 import typer
 
+from restorekit.cli import completion
+
 
 def check(
     pipelines: Annotated[
-        list[str], typer.Argument(metavar="PIPELINE...", help="Names of shipped pipelines, or YAML files.")
+        list[str],
+        typer.Argument(
+            metavar="PIPELINE...",
+            help="Names of shipped pipelines, or YAML files.",
+            autocompletion=completion.pipeline_names,
+        ),
     ],
 ) -> None:
     """Check pipelines without running them: every problem, one line each. Exit code 2 if there are any."""
@@ -30,10 +37,18 @@ def check(
 
 
 def explain(
-    pipeline: Annotated[str, typer.Argument(help="Name of a shipped pipeline, or a YAML file.")],
+    pipeline: Annotated[
+        str,
+        typer.Argument(help="Name of a shipped pipeline, or a YAML file.", autocompletion=completion.pipeline_names),
+    ],
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="STAGE.PARAM=VALUE",
+            help="Change a parameter; may be repeated.",
+            autocompletion=completion.settings,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the pipeline with every parameter as JSON.")] = False,
 ) -> None:

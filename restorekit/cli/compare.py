@@ -20,6 +20,12 @@ def compare(
     cvvdp: Annotated[
         bool, typer.Option("--cvvdp", help="ColorVideoVDP as well; needs the package cvvdp, and time.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Write a page to look at: before and after, differences, measures."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Measure how two pictures differ.
@@ -29,9 +35,12 @@ def compare(
     an SDR picture of it: TMQI.
     """
     from restorekit.cli.run import print_json
+    from restorekit.comparison_page import as_text, write_page
     from restorekit.io import read
     from restorekit.metrics.compare import compare_frames
 
+    if html is not None:
+        _check_target(html, first, second)
     if cvvdp:
         from restorekit.metrics.cvvdp import cvvdp_jod, package
 
@@ -42,7 +51,21 @@ def compare(
         result["cvvdp_jod"] = cvvdp_jod(*frames, white_nits)
     if as_json:
         print_json(result)
-        return
-    for name, value in result.items():
-        said = "equal" if value is None else f"{value:.4f}" if isinstance(value, float) else value
-        typer.echo(f"{name}: {said}")
+    else:
+        for name, value in result.items():
+            typer.echo(f"{name}: {as_text(value)}")
+    if html is not None:
+        write_page(html, *frames, result, white_nits=white_nits)
+        typer.echo(f"page: {html}", err=True)
+
+
+def _check_target(html: Path, *inputs: Path) -> None:
+    """Raise OutputError for a page that cannot be written, before the work that would be lost."""
+    from restorekit.errors import OutputError
+
+    if html.is_dir():
+        raise OutputError(f"{html}: is a folder; name the file to write, for instance {html / 'comparison.html'}")
+    if not html.absolute().parent.is_dir():
+        raise OutputError(f"{html}: there is no folder {html.parent}; create it first")
+    if html.resolve() in [path.resolve() for path in inputs]:
+        raise OutputError(f"{html}: is one of the pictures; name another file for the page")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from restorekit.cli import completion
 from restorekit.cli.run import Arithmetic, assigned, print_json, tile_of
 from restorekit.errors import OutputError, RestorekitError
 
@@ -37,7 +38,8 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model, a file of weights, a pipeline, or a baseline: 'input', or 'bicubic' of super-resolution."
+            help="A model, a file of weights, a pipeline, or a baseline: 'input', or 'bicubic' of super-resolution.",
+            autocompletion=completion.evaluated,
         ),
     ],
     folder: Annotated[Path, typer.Argument(help="Reference pictures; what is restored is compared with them.")],
@@ -67,7 +69,12 @@ def evaluate(
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter of a pipeline; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="STAGE.PARAM=VALUE",
+            help="Change a parameter of a pipeline; may be repeated.",
+            autocompletion=completion.settings,
+        ),
     ] = None,
     lpips: Annotated[
         LpipsNetwork | None,
@@ -224,7 +231,7 @@ def _task(name: str) -> str:
 
     known = typing.get_args(Task)
     if name not in known:
-        raise RestorekitError(f"--task {name}: is none of {', '.join(known)}")
+        raise RestorekitError(f"--task {name}: there is no such task; there are {', '.join(known)}")
     return name
 
 

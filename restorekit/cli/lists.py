@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from restorekit.cli import completion
+
 pipelines = typer.Typer(help="The shipped pipelines.", no_args_is_help=True)
 stages = typer.Typer(help="The stages that pipelines are made of.", no_args_is_help=True)
 
@@ -42,7 +44,9 @@ def list_pipelines(as_json: Json = False) -> None:
 
 
 @pipelines.command("show", no_args_is_help=True)
-def show_pipeline(name: str) -> None:
+def show_pipeline(
+    name: Annotated[str, typer.Argument(autocompletion=completion.pipeline_names)],
+) -> None:
     """The YAML of a shipped pipeline, to copy and change."""
     from restorekit import bundled
     from restorekit.errors import RestorekitError
@@ -75,7 +79,9 @@ def list_stages(as_json: Json = False) -> None:
 
 
 @stages.command("show", no_args_is_help=True)
-def show_stage(name: str, as_json: Json = False) -> None:
+def show_stage(
+    name: Annotated[str, typer.Argument(autocompletion=completion.stage_names)], as_json: Json = False
+) -> None:
     """What a stage takes and gives, and its parameters with ranges and units."""
     import inspect
 

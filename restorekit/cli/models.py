@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from restorekit.cli import completion
 from restorekit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 models = typer.Typer(help="The learned models.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="A model, for instance hat.x4.")]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="A model, for instance hat.x4.", autocompletion=completion.model_ids)
+]
 
 
 @models.command("list")
@@ -84,7 +87,12 @@ def show(id: Id, as_json: Json = False) -> None:
 
 @models.command("download", no_args_is_help=True)
 def download(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Models, for instance cfsr.paper_x2.")],
+    ids: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ID...", help="Models, for instance cfsr.paper_x2.", autocompletion=completion.model_ids
+        ),
+    ],
     offline: Annotated[
         bool, typer.Option("--offline", help="Refused: this is the command that needs a network.")
     ] = False,
@@ -112,7 +120,13 @@ def import_(
         Path, typer.Argument(metavar="FILE", help="A checkpoint: .pth, .pt, .ckpt, .bin, .npz or .safetensors.")
     ],
     id: Annotated[
-        str | None, typer.Option("--as", metavar="ID", help="The model it is; an id that is not known gets a card.")
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="ID",
+            help="The model it is; an id that is not known gets a card.",
+            autocompletion=completion.model_ids,
+        ),
     ] = None,
 ) -> None:
     """Install a file of weights. Its architecture and hyperparameters are found in it."""
@@ -141,7 +155,12 @@ def import_(
 @models.command("verify")
 def verify(
     id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="A model; without one, all that are installed.")
+        str | None,
+        typer.Argument(
+            metavar="ID",
+            help="A model; without one, all that are installed.",
+            autocompletion=completion.model_ids,
+        ),
     ] = None,
 ) -> None:
     """Read installed weights again, compare hashes and load them. Exit code 1 if any are wrong."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from restorekit.cli import completion
 from restorekit.errors import RestorekitError
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ class Arithmetic(StrEnum):
 
 
 def run(
-    pipeline: Annotated[str, typer.Argument(help="Name of a shipped pipeline, or a YAML file.")],
+    pipeline: Annotated[
+        str,
+        typer.Argument(help="Name of a shipped pipeline, or a YAML file.", autocompletion=completion.pipeline_names),
+    ],
     paths: Annotated[
         list[Path],
         typer.Argument(
@@ -64,7 +68,12 @@ def run(
     ],
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="STAGE.PARAM=VALUE", help="Change a parameter; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="STAGE.PARAM=VALUE",
+            help="Change a parameter; may be repeated.",
+            autocompletion=completion.settings,
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     tile: Annotated[
@@ -127,7 +136,7 @@ def run(
     bracket = pipe.input is not None and pipe.input.state.frames != "single"
     if (ev or group) and not bracket:
         raise RestorekitError(
-            f"{'--ev' if ev else '--group'} is for brackets; pipeline {pipe.name} takes single images"
+            f"{'--ev' if ev else '--group'} is for brackets, pipeline {pipe.name} takes single images; leave it out"
         )
     if decode_timeout is not None and not isolate:
         raise RestorekitError("--decode-timeout is the time for a file in the child process of --isolate; add that")
@@ -179,7 +188,9 @@ def run(
         try:
             result.write(target)
         except OSError as error:
-            raise RestorekitError(f"{target}: the report cannot be written ({error.strerror})") from error
+            raise RestorekitError(
+                f"{target}: the report cannot be written ({error.strerror}); name another by --report"
+            ) from error
     raise typer.Exit(result.exit_code)
 
 
@@ -198,7 +209,9 @@ def assigned(pipe: Pipeline, text: str) -> Pipeline:
     except PipelineError as error:
         raise RestorekitError("\n".join(f"--set {text}: {problem.message}" for problem in error.problems)) from None
     except (yaml.YAMLError, ValueError):
-        raise RestorekitError(f"--set {text}: the value is not plain YAML") from None
+        raise RestorekitError(
+            f"--set {text}: the value cannot be read; put text with : [ {{ or # into quotes"
+        ) from None
 
 
 def _offsets(text: str) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restorekit import bundled
+from restorekit.cli import completion
 from restorekit.errors import RestorekitError
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe (YAML file), or a model that is to be trained further on pictures of yours.")
+        str,
+        typer.Argument(
+            help="A recipe (YAML file), or a model that is to be trained further on pictures of yours.",
+            autocompletion=completion.model_ids,
+        ),
     ],
     data: Annotated[Path, typer.Option(metavar="FOLDER", help="Good pictures, with subfolders.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Weights, checkpoint and logs; training goes on there.")],

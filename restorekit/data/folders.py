@@ -47,7 +47,7 @@ def unpaired(folder: Path) -> list[Path]:
     seen = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
     found = [folder / path for path in sorted(seen, key=_natural) if (folder / path).is_file()]
     if not found:
-        raise InputError(f"{folder}: holds no readable image, nor do its subfolders")
+        raise InputError(f"{folder}: holds no readable image, nor do its subfolders; name a folder of pictures")
     return found
 
 

@@ -45,7 +45,9 @@ def decode(path: Path, kind: str, *, gain_map: bool = False) -> Decoded:
     except _DAMAGE as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         if "ot implemented" in said or "nsupported" in said:
-            raise InputError(f"{path}: uses what its decoder does not know ({said}); convert it") from error
+            raise InputError(
+                f"{path}: uses what its decoder does not know ({said}); convert it to PNG or TIFF"
+            ) from error
         raise InputError(f"{path}: is damaged or cut off ({said}); copy it again from where it came") from error
     return _hdr_rendition(data, found) if gain_map and kind == "jpeg" and GAIN_MAP in found.notes else found
 

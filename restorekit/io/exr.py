@@ -69,7 +69,10 @@ def read_exr(path: Path) -> Frame:
         planes["A"][None] if pixels is not None and "A" in planes and planes["A"].shape == pixels.shape[1:] else None
     )
     if pixels is None:
-        raise InputError(f"{path}: has the channels {', '.join(sorted(planes))}; only R G B, Y and Y RY BY can be read")
+        raise InputError(
+            f"{path}: has the channels {', '.join(sorted(planes))}, only R G B, Y and Y RY BY can be read; "
+            "save it with channels of these names"
+        )
     notes += _not_finite(pixels)
     if alpha is not None:
         pixels = _straight(pixels, alpha)

@@ -232,7 +232,10 @@ def _camera(path: Path, raw: rawpy.RawPy, exif: bytes, cfa: tuple[str, ...]) -> 
         levels = black[:channels].reshape(1, 1, channels)
         whites = np.full(channels, white, np.float32)
     if not (whites > levels.max((0, 1))).all():
-        raise InputError(f"{path}: its white level is not above its black level; the file is damaged or not supported")
+        raise InputError(
+            f"{path}: its white level is not above its black level; copy it again from the camera or card, "
+            "or convert it to DNG"
+        )
     return Camera(
         make=image.text(metadata.MAKE),
         model=image.text(metadata.MODEL),

@@ -143,7 +143,10 @@ def _check(path: Path, sdr: Frame, hdr: Frame, spec: OutputSpec) -> None:
         raise OutputError(f"{path}: {message}")
     known = hdr.state.layout in ("rgb", "gray") and hdr.state.primaries not in ("camera", "icc")
     if not known or hdr.state.reference == "sensor" or hdr.state.transfer not in ("linear", "pq", "hlg"):
-        raise OutputError(f"{path}: ultrahdr wants linear light, PQ or HLG for HDR displays, this is {hdr.state}")
+        raise OutputError(
+            f"{path}: ultrahdr wants linear light, PQ or HLG for HDR displays, this is {hdr.state}; "
+            "name a stage that gives it by hdr"
+        )
 
 
 def _linear(codes: Tensor, table: Tensor) -> Tensor:

@@ -6,12 +6,11 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from restorekit.color.difference import ciede2000, rgb_to_lab
-from restorekit.color.transfer import DIFFUSE_WHITE_NITS, decode
+from restorekit.color.transfer import DIFFUSE_WHITE_NITS
 from restorekit.errors import InputError
 from restorekit.frame import Frame
+from restorekit.metrics.difference_map import ciede2000_encoded
 from restorekit.metrics.hdr import hdr_differences
 from restorekit.metrics.light import is_hdr, row_strips
 from restorekit.metrics.psnr import psnr
@@ -76,13 +75,7 @@ def _sdr_differences(first: Frame, second: Frame) -> dict[str, Any]:
         result |= {} if math.isnan(score) else {"ssim": score}
     result["largest_difference"] = max(float((a[:, rows] - b[:, rows]).abs().max()) for rows in strips)
     if first.state.layout == "rgb" and first.state.reference == "display" and first.state.primaries != "camera":
-        difference = torch.cat([_ciede2000(first, a[:, rows], b[:, rows])[good[rows].flatten()] for rows in strips])
+        difference = torch.cat([ciede2000_encoded(first.state, a[:, rows], b[:, rows])[good[rows]] for rows in strips])
         result["ciede2000_mean"] = float(difference.mean())
         result["ciede2000_p95"] = float(difference.kthvalue(max(1, round(0.95 * difference.numel()))).values)
     return result
-
-
-def _ciede2000(frame: Frame, a: Tensor, b: Tensor) -> Tensor:
-    """CIEDE2000 of encoded RGB ``[3,h,W]`` in the state of a frame, as ``[h * W]``."""
-    labs = [rgb_to_lab(decode(pixels, frame.state.transfer), frame.state.primaries) for pixels in (a, b)]
-    return ciede2000(*labs).flatten()

@@ -90,7 +90,10 @@ def _fitted_scale(lights: tuple[Light, Light], white_nits: float) -> float:
         usual.add(ratios[(level > FITTED[0]) & (level < FITTED[1])])
     chosen = usual if usual.count * 100 >= lit.count else lit
     if not chosen.count:
-        raise InputError(f"{lights[1].frame.name}: is black where {lights[0].frame.name} is lit, no scale fits")
+        raise InputError(
+            f"{lights[1].frame.name}: is black where {lights[0].frame.name} is lit, no scale fits; "
+            "leave out --fit-scale"
+        )
     return float(2.0 ** chosen.quantile(0.5))
 
 

@@ -69,7 +69,10 @@ class Exposures(BracketStage):
     def combine(self, bracket: Bracket) -> Bracket:
         frames = bracket.frames
         if len(frames) < 2:
-            raise StageError(f"{frames[0].name}: {self.spec.name} needs at least two exposures, this is one frame")
+            raise StageError(
+                f"{frames[0].name}: {self.spec.name} needs at least two exposures, this is one frame; "
+                "group its files with --group folder or --group N"
+            )
         said = self._said(frames)
         blocks = bracket_blocks(frames, BLOCKS) if self.refine or said is None else []
         notes: list[str] = []

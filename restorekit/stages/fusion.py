@@ -100,7 +100,10 @@ class Fusion(BracketStage):
 
     def _check_bracket(self, frames: Sequence[Frame], reference: Frame) -> None:
         if len(frames) < 2:
-            raise StageError(f"{reference.name}: {self.spec.name} needs at least two exposures, this is one frame")
+            raise StageError(
+                f"{reference.name}: {self.spec.name} needs at least two exposures, this is one frame; "
+                "group its files with --group folder or --group N"
+            )
         for frame in frames:
             self.check(frame)
             if (frame.height, frame.width) != (reference.height, reference.width):

@@ -94,7 +94,10 @@ class Radiance(BracketStage):
         frames = bracket.frames
         reference = bracket.reference
         if len(frames) < 2:
-            raise StageError(f"{reference.name}: {self.spec.name} needs at least two exposures, this is one frame")
+            raise StageError(
+                f"{reference.name}: {self.spec.name} needs at least two exposures, this is one frame; "
+                "group its files with --group folder or --group N"
+            )
         shots = [_Shot.of(frame) for frame in frames]
         channels, height, width = reference.pixels.shape
         pixels = torch.empty((channels, height, width))

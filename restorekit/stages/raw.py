@@ -60,7 +60,10 @@ class BlackLevel(Stage):
         white = np.broadcast_to(camera.white, channels)
         span = white - highest_black(camera, channels)
         if not (span > 0).all():
-            raise StageError(f"{frame.name}: white level {white.tolist()} is not above black; set the levels")
+            raise StageError(
+                f"{frame.name}: white level {white.tolist()} is not above black; "
+                "give the levels with input.headerless or Frame.from_bayer"
+            )
         numbers = frame.pixels if camera.linearization is None else _linearised(frame.pixels, camera.linearization)
         light, clipped = torch.empty_like(numbers), torch.empty_like(numbers, dtype=torch.bool)
         top = frame.region.top if frame.region else 0

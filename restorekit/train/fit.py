@@ -153,7 +153,9 @@ def _possible(recipe: Recipe, resources: Resources) -> None:
     if recipe.reduction != (1.0, 1.0) and not recipe.degradation:
         raise RestorekitError("reduction: is for pictures that a degradation makes poor; leave it out for pairs")
     if recipe.batch % resources.devices:
-        raise RestorekitError(f"a batch of {recipe.batch} cannot be shared among {resources.devices} devices")
+        raise RestorekitError(
+            f"batch: {recipe.batch}: cannot be shared among {resources.devices} devices; take a multiple of that"
+        )
 
 
 def _scale(recipe: Recipe, made: Chain | None) -> int:
@@ -184,13 +186,19 @@ def _network(recipe: Recipe, scale: int, start: str | None, tell: Tell) -> Netwo
         network = architectures.create(recipe.architecture, **recipe.config)
     channels = 1 if recipe.pixels in ("y", "y-full") else 3
     if network.in_channels != channels:
-        raise RestorekitError(f"the network takes {network.in_channels} channels, {recipe.pixels} has {channels}")
+        raise RestorekitError(
+            f"pixels: {recipe.pixels}: has {channels} channels, the network takes {network.in_channels}; "
+            "change pixels or config in the recipe"
+        )
     if network.scale != scale:
-        raise RestorekitError(f"the network enlarges {network.scale} times, but its pictures are reduced {scale} times")
+        raise RestorekitError(
+            f"the network enlarges {network.scale} times, but its pictures are reduced {scale} times; "
+            "change scale, degradation or config in the recipe"
+        )
     tiling = network.tiling
     if recipe.patch % tiling.grid or recipe.patch < tiling.minimum:
         said = f"multiples of {tiling.grid} px from {tiling.minimum} px on"
-        raise RestorekitError(f"patch: {recipe.patch}: the network takes {said}")
+        raise RestorekitError(f"patch: {recipe.patch}: the network takes {said}; change patch in the recipe")
     if start is not None:
         own, given = network.state_dict(), opened(start).network.state_dict()
         fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}

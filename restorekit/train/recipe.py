@@ -94,7 +94,9 @@ def read_recipe(path: Path) -> Recipe:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         said = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise RestorekitError(f"{path}: cannot be read as a recipe ({said})") from None
+        raise RestorekitError(
+            f"{path}: cannot be read as a recipe ({said}); check the path, or mend the file"
+        ) from None
     if not isinstance(content, dict):
         raise RestorekitError(f"{path}: is no recipe; a recipe is a mapping with architecture, degradation, steps ...")
     try:

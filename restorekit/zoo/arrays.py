@@ -36,7 +36,9 @@ def read(path: Path, growth: int) -> dict[str, Tensor]:
         entries = archive.infolist()
         held = sum(entry.file_size for entry in entries)
         if held > growth * path.stat().st_size:
-            raise ModelError(f"{path}: unpacks to {held} bytes; it is broken or made to do harm")
+            raise ModelError(
+                f"{path}: unpacks to {held} bytes, so it is broken or made to do harm; get it again from its authors"
+            )
         found = {entry.filename.removesuffix(SUFFIX): _array(path, archive, entry) for entry in entries}
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
@@ -47,7 +49,10 @@ def _array(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Tens
         read_header = {(1, 0): format.read_array_header_1_0, (2, 0): format.read_array_header_2_0}[version]
         shape, by_columns, kind = read_header(file)
         if kind.hasobject:
-            raise ModelError(f"{path}: {entry.filename} holds Python objects, which may run a program; not opened")
+            raise ModelError(
+                f"{path}: {entry.filename} holds Python objects, which may run a program, and is not opened; "
+                "get a file of plain numbers"
+            )
         if kind.kind not in "biuf":
             return None
         content = file.read()

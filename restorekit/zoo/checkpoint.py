@@ -48,12 +48,16 @@ def read(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({(error.strerror or str(error)).lower()})") from None
+        said = (error.strerror or str(error)).lower()
+        raise ModelError(f"{path}: cannot be read ({said}); check the path and its permissions") from None
     content = _reader(path, head, size)(path)
     state = _without_prefixes(_unwrapped(path, content))
     held = sum(_checked(path, key, tensor).nbytes for key, tensor in state.items())
     if held > GROWTH * size:
-        raise ModelError(f"{path}: claims {held} bytes of weights in a file of {size}; it is broken or made to do harm")
+        raise ModelError(
+            f"{path}: claims {held} bytes of weights in a file of {size}, so it is broken or made to do harm; "
+            "get it again from its authors"
+        )
     return _of_flax(path, state) if convert.is_flax(state) else {key: tensor.detach() for key, tensor in state.items()}
 
 
@@ -184,7 +188,7 @@ def _examine_archive(path: Path) -> None:
             raise ModelError(f"{path}: is a TorchScript program, not weights; save the model's state_dict() instead")
         if held > GROWTH * path.stat().st_size:
             raise ModelError(
-                f"{path}: unpacks to {held} bytes; PyTorch writes no such files, it is broken or made to do harm"
+                f"{path}: unpacks to {held} bytes, so it is broken or made to do harm; get it again from its authors"
             )
         for entry in archive.infolist():
             if entry.filename.rpartition("/")[2] == "data.pkl":

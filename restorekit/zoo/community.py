@@ -81,10 +81,13 @@ def _described(state: Mapping[str, Tensor], source: str) -> Any:
     except spandrel.UnsupportedModelError:
         return None
     except Exception as error:  # weights that it takes for what they are not
-        raise ModelError(f"{source}: spandrel cannot load it ({' '.join(str(error).split())[:200]})") from None
+        said = " ".join(str(error).split())[:200]
+        raise ModelError(f"{source}: spandrel cannot load it ({said}); get the file again, or take another") from None
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
-        raise ModelError(f"{source}: is a {descriptor.architecture.name} model, which wants a mask beside the picture")
+        raise ModelError(
+            f"{source}: is a {descriptor.architecture.name} model, which wants a mask beside the picture; take another"
+        )
     if descriptor.input_channels != descriptor.output_channels:
         channels = f"{descriptor.input_channels} channels and gives {descriptor.output_channels}"
-        raise ModelError(f"{source}: is a {descriptor.architecture.name} model, which takes {channels}; not supported")
+        raise ModelError(f"{source}: is a {descriptor.architecture.name} model, which takes {channels}; take another")
     return descriptor

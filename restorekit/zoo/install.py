@@ -118,7 +118,9 @@ def write_card(card: ModelCard) -> Path:
         part.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise ModelError(
+            f"{path}: cannot be written ({error.strerror or error}); make room or choose another $RESTOREKIT_HOME"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
     return path

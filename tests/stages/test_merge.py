@@ -462,7 +462,10 @@ def test_storage_types_give_the_same_and_inputs_stay() -> None:
 
 def test_one_frame_is_refused() -> None:
     frame = replace(expose(scene(-6, -1), 0), source=Path("a.exr"))
-    with pytest.raises(StageError, match=r"^a\.exr: merge\.radiance needs at least two exposures, this is one frame$"):
+    with pytest.raises(
+        StageError,
+        match=r"^a\.exr: merge\.radiance needs at least two exposures, this is one frame; group its files with ",
+    ):
         merge(Bracket((frame,)))
     unknown = replace(frame, facts=replace(frame.facts, exposure_gain=None))
     with pytest.raises(StageError, match=r"a\.exr: .*exposure_gain.*add merge\.exposures before it"):

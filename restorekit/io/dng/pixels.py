@@ -81,7 +81,8 @@ def _decoded(path: Path, file: BinaryIO, raw: Directory) -> NDArray[Any]:
                 array = _of_levels(array, file.read(page.databytecounts[0]), raw)
     except _DAMAGE as error:
         raise InputError(
-            f"{path}: its RAW image cannot be decoded ({_first_line(error)}); it is damaged or of an unknown kind"
+            f"{path}: its RAW image cannot be decoded ({_first_line(error)}); copy it again from the camera or card, "
+            "or convert it with a DNG converter"
         ) from error
     return np.moveaxis(array, 0, -1) if separate else array
 

@@ -34,6 +34,8 @@ from restorekit.io.tiff import (
 )
 from restorekit.state import ImageState
 
+COPY_AGAIN = "the file is damaged, copy it again from the camera or card"
+
 CFA, LINEAR_RAW = 32803, 34892
 PHOTOMETRIC, SUBFILE_TYPE, BITS, XMP = 262, 254, 258, 700
 DNG_VERSION = 50706
@@ -131,7 +133,7 @@ def _area(path: Path, raw: Directory, size: tuple[int, ...]) -> tuple[int, int, 
         return 0, 0, size[0], size[1]
     top, left, bottom, right = area[0], area[1], min(area[2], size[0]), min(area[3], size[1])
     if not (0 <= top < bottom and 0 <= left < right):
-        raise InputError(f"{path}: its active area {area} lies outside of its image; the file is damaged")
+        raise InputError(f"{path}: its active area {area} lies outside of its image; {COPY_AGAIN}")
     return top, left, bottom, right
 
 
@@ -200,14 +202,14 @@ def _camera(path: Path, main: Directory, raw: Directory, profile: Directory, sha
     repeat = raw.integers(BLACK_REPEAT) or (1, 1)
     if len(repeat) != 2 or repeat[0] * repeat[1] * channels != len(black):
         if len(black) not in (1, channels):
-            raise InputError(f"{path}: has {len(black)} black levels for {repeat} photosites; the file is damaged")
+            raise InputError(f"{path}: has {len(black)} black levels for {repeat} photosites; {COPY_AGAIN}")
         repeat = 1, 1
     white = raw.numbers(WHITE_LEVEL) or (1.0 if floating else float(2**bits - 1),)
     deltas = [np.asarray(raw.numbers(tag), np.float32) for tag in (BLACK_DELTA_V, BLACK_DELTA_H)]
     balance = finite(main.numbers(ANALOG_BALANCE))
     for delta, lines in zip(deltas, (height, width), strict=True):
         if delta.size not in (0, lines) or not np.isfinite(delta).all():
-            raise InputError(f"{path}: its black levels of rows or columns do not fit the image; the file is damaged")
+            raise InputError(f"{path}: its black levels of rows or columns do not fit the image; {COPY_AGAIN}")
     exposure_ev = main.numbers(BASELINE_EXPOSURE)
     camera = Camera(
         make=main.text(metadata.MAKE),
@@ -225,7 +227,7 @@ def _camera(path: Path, main: Directory, raw: Directory, profile: Directory, sha
         profile=dng_color.camera_profile(profile),
     )
     if not (camera.white is not None and camera.black is not None and (camera.white > camera.black.max((0, 1))).all()):
-        raise InputError(f"{path}: its white level is not above its black level; the file is damaged")
+        raise InputError(f"{path}: its white level is not above its black level; {COPY_AGAIN}")
     return replace(camera, neutral=dng_color.neutral(main, camera))
 
 

@@ -1,0 +1,57 @@
+"""The files that a pipeline's result can be taken home as: those it declares, and other formats that can hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from restorekit.io.formats import Format, OutputColor, OutputSpec
+from restorekit.pipeline import Pipeline, output_problems
+
+AS_SAID = "as the pipeline says"
+
+_OFFERED: Mapping[str, tuple[Format, int | None]] = {
+    "JPEG": ("jpeg", None),
+    "Ultra HDR JPEG": ("ultrahdr", None),
+    "AVIF, 10 bit": ("avif", 10),
+    "PNG, 16 bit": ("png", 16),
+    "TIFF, 16 bit": ("tiff", 16),
+    "EXR, linear light": ("exr", None),
+}
+
+
+def deliverables(pipeline: Pipeline) -> Mapping[str, tuple[OutputSpec, ...]]:
+    """What a pipeline can be written as: a name for people, and the outputs that it stands for.
+
+    Formats that cannot hold the last result take that of the latest stage that they can hold, linear light first where
+    the format is made for it.
+    """
+    found: dict[str, tuple[OutputSpec, ...]] = {AS_SAID: pipeline.outputs}
+    states, ids = pipeline.states(), [step.id for step in pipeline.steps]
+    for name, (kind, bits) in _OFFERED.items():
+        fitting = (spec for spec in _candidates(pipeline, kind, bits) if not any(output_problems(spec, ids, states)))
+        spec = next(fitting, None)
+        if spec is not None:
+            found[name] = (spec,)
+    return found
+
+
+def _candidates(pipeline: Pipeline, kind: Format, bits: int | None) -> Iterator[OutputSpec]:
+    """Outputs of a format, the most fitting first; some cannot be written."""
+    yield from (replace(spec, bits=bits or spec.bits) for spec in pipeline.outputs if spec.format == kind)
+    first = pipeline.outputs[0]
+    taps = [first.tap, None, *(step.id for step in reversed(pipeline.steps))]
+    scenes = [
+        step.id
+        for step, state in zip(pipeline.steps, pipeline.states()[1:], strict=False)
+        if state.reference == "scene" and state.layout == "rgb" and state.primaries != "camera"
+    ]
+    if kind == "ultrahdr":
+        for hdr in reversed(scenes):
+            yield from (OutputSpec(format=kind, hdr=hdr, sdr=tap, color=first.color) for tap in taps[:2])
+        return
+    if kind == "exr":
+        taps = [*reversed(scenes), *taps]
+    colors: tuple[OutputColor | None, ...]
+    colors = (first.color, None, "srgb") if first.color not in ("pq", "hlg") else (None, "srgb")
+    yield from (OutputSpec(format=kind, bits=bits, color=color, from_=tap) for tap in taps for color in colors)

@@ -1,0 +1,297 @@
+"""What happens when something is clicked, moved or dropped: sessions change, and texts and pictures come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from restorekit.errors import Cancelled, PipelineError, RestorekitError
+from restorekit.frame import Bracket
+from restorekit.pipeline import Pipeline
+from restorekit.web import catalogue, drafts, words
+from restorekit.web.controls import Control
+from restorekit.web.deliverables import AS_SAID, deliverables
+from restorekit.web.display import Picture, cut, histogram, saved, with_clipping
+from restorekit.web.drafts import Draft
+from restorekit.web.growth import check
+from restorekit.web.previews import for_reduced, runs_model
+from restorekit.web.runs import NOTHING, Moment, run
+from restorekit.web.sessions import Result, Session, Sessions
+
+CUT_PX = 768
+OWN = "of my own"
+Updates = dict[str, Any]
+"""New values by the names of components; those that are not named stay as they are."""
+
+
+class Handlers:
+    """The page's events. Each takes the request, which tells the session, and gives updates by the component's name."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self.sessions = sessions
+
+    def session(self, request: gr.Request) -> Session:
+        return self.sessions.of(str(request.session_hash))
+
+    def close(self, request: gr.Request) -> None:
+        """The tab is gone."""
+        self.sessions.close(str(request.session_hash))
+
+    def begin(self, request: gr.Request) -> Updates:
+        """A new tab."""
+        return self._drafted(self.session(request))
+
+    def drop(self, sent: Sequence[str] | None, request: gr.Request) -> Updates:
+        """Files were dropped: a pipeline that takes them is chosen where the present one does not."""
+        if not sent:
+            return {}
+        return self._taken(self.session(request), [Path(path) for path in sent], "", copy=False)
+
+    def example(self, number: int, request: gr.Request) -> Updates:
+        """An example was chosen."""
+        example = catalogue.examples()[number]
+        return self._taken(self.session(request), example.files, example.pipeline, copy=True)
+
+    def _taken(self, session: Session, files: Sequence[Path], pipeline: str, *, copy: bool) -> Updates:
+        try:
+            source = self.sessions.take(session, files, copy=copy)
+        except RestorekitError as error:
+            said = session.told(error).splitlines()
+            return {"files": None, "brought": words.problems(said)}
+        name = pipeline or _suited(session)
+        if name:
+            session.draft = drafts.shipped(name)
+        session.draft = replace(session.draft, together=source.is_bracket)
+        cleared = {
+            "files": None,
+            "brought": words.brought(source),
+            "made": gr.update(value=None, visible=False),
+            "cut": None,
+            "overview": None,
+        }
+        return {**cleared, "hdr": words.hdr(None), "clipping": False, **self._drafted(session), **self._look(session)}
+
+    def choose(self, name: str, request: gr.Request) -> Updates:
+        """A shipped pipeline was chosen."""
+        session = self.session(request)
+        if name == OWN:
+            return {}
+        return self._changed(session, replace(drafts.shipped(name), together=session.draft.together))
+
+    def add(self, name: str | None, after: float | None, request: gr.Request) -> Updates:
+        """One more stage, behind that of a number, or behind all where that is 0."""
+        session = self.session(request)
+        if not name:
+            return {}
+        try:
+            place = int(after or len(session.draft.parts))
+            return self._changed(session, session.draft.added(name, place))
+        except RestorekitError as error:
+            return {"problems": words.problems([str(error)])}
+
+    def start(self, state: str, request: gr.Request) -> Updates:
+        """A pipeline of one's own begins from a state."""
+        session = self.session(request)
+        return self._changed(session, replace(drafts.empty(state), together=session.draft.together))
+
+    def edit(self, change: str, index: int, request: gr.Request) -> Updates:
+        """A stage goes ``up``, ``down``, or is taken out: ``remove``."""
+        session = self.session(request)
+        draft = session.draft
+        if index >= len(draft.parts):
+            return {}
+        by = {"up": -1, "down": 1}
+        return self._changed(session, draft.moved(index, by[change]) if change in by else draft.removed(index))
+
+    def _changed(self, session: Session, draft: Draft) -> Updates:
+        session.draft = draft
+        return {**self._drafted(session), **self._look(session)}
+
+    def set(self, places: Sequence[tuple[int, Control]], values: Sequence[Any], request: gr.Request) -> Updates:
+        """Controls were moved: those whose value is another are taken over."""
+        session = self.session(request)
+        complaints: list[str] = []
+        for (index, control), shown in zip(places, values, strict=True):
+            if index >= len(session.draft.parts):
+                break
+            try:
+                value = control.given(shown)
+            except RestorekitError as error:
+                complaints.append(str(error))
+                continue
+            if value != session.draft.value(index, control.name):
+                session.draft = session.draft.set(index, control.name, value)
+        return {**self._texts(session, complaints), **self._look(session)}
+
+    def deliver(self, wanted: str, quality: float, request: gr.Request) -> Updates:
+        """Another format, or another quality."""
+        session = self.session(request)
+        same = wanted == session.draft.wanted
+        session.draft = replace(session.draft, wanted=wanted, quality=int(quality) if same else None)
+        return {**self._texts(session), **self._formats(session)}
+
+    def paste(self, text: str, request: gr.Request) -> Updates:
+        """YAML of a person becomes the draft, or its problems are said."""
+        session = self.session(request)
+        try:
+            draft = drafts.read(text)
+        except RestorekitError as error:
+            return {"problems": words.problems(str(error).splitlines())}
+        return self._changed(session, replace(draft, together=session.draft.together))
+
+    def arm(self, request: gr.Request) -> Updates:
+        """The button was pressed: from now on it can be stopped."""
+        self.session(request).stop.clear()
+        waiting = words.progress(Moment("waiting for a free place", 0.0))
+        return {"state": waiting, "develop": gr.update(interactive=False), "cancel": gr.update(visible=True)}
+
+    def cancel(self, request: gr.Request) -> None:
+        self.session(request).stop.set()
+
+    def develop(self, request: gr.Request) -> Iterator[Updates]:
+        """The full-size run: progress, then the result, its files and what is known of it."""
+        session = self.session(request)
+        free: Updates = {"develop": gr.update(interactive=True), "cancel": gr.update(visible=False)}
+        try:
+            for moment in run(session, self.sessions):
+                if isinstance(moment, Moment):
+                    yield {"state": words.progress(moment)}
+                    continue
+                session.keep(moment)
+                yield {
+                    **free,
+                    "state": words.result(moment),
+                    "made": gr.update(value=[str(path) for path in moment.files], visible=True),
+                    "slider": self._pair(session, moment, moment.shown),
+                    "histogram": histogram(moment.after),
+                    "cut": self._cut(session, moment, 0.5, 0.5),
+                    "overview": str(saved(_small(moment.after), session.place("overview"))),
+                    "hdr": words.hdr(moment.hdr),
+                    "clipping": False,
+                }
+        except Cancelled as stopped:
+            yield {**free, "state": words.note(str(stopped))}
+        except RestorekitError as error:
+            yield {**free, "state": words.problems(str(error).splitlines())}
+
+    def clipping(self, wanted: bool, request: gr.Request) -> Updates:
+        """The last full-size result with its clipped parts marked, or as it is."""
+        session = self.session(request)
+        result = session.result
+        if result is None:
+            return {}
+        path = saved(with_clipping(result.after), session.place("clipped")) if wanted else result.shown
+        return {"slider": self._pair(session, result, path)}
+
+    def place(self, x: float, y: float, request: gr.Request) -> Updates:
+        """Another place for the cut at full size, in percent."""
+        session = self.session(request)
+        return {} if session.result is None else {"cut": self._cut(session, session.result, x / 100, y / 100)}
+
+    def click(self, chosen: gr.SelectData, request: gr.Request) -> Updates:
+        """A place was clicked in the overview."""
+        session = self.session(request)
+        if session.result is None:
+            return {}
+        high, wide = _small(session.result.after).shape[:2]
+        x, y = chosen.index[0] / wide, chosen.index[1] / high
+        return {"x": round(100 * x, 1), "y": round(100 * y, 1), "cut": self._cut(session, session.result, x, y)}
+
+    def _look(self, session: Session) -> Updates:
+        """The slider, the histogram and a word: what the draft makes of the small copy. Older wishes give way."""
+        source = session.source
+        if source is None:
+            return {"state": words.note(NOTHING)}
+        ticket = session.newest()
+        before = source.before
+        try:
+            pipeline = session.draft.pipeline()
+            check(pipeline, source.size, self.sessions.settings)
+            if runs_model(pipeline):
+                picture, said = before, "This pipeline runs a learned model: the button shows what it does."
+            else:
+                small = for_reduced(pipeline, source.share)
+                picture = session.preview.make(small, source.small, lambda: not session.is_newest(ticket))
+                said = "Preview at reduced size; the button makes the files."
+        except (PipelineError, Cancelled):  # the problems are said elsewhere
+            return {}
+        except RestorekitError as error:
+            return {"state": words.problems(session.told(error).splitlines())}
+        if not session.is_newest(ticket):
+            return {}
+        pair = tuple(str(saved(each, session.place(name))) for each, name in ((before, "before"), (picture, "preview")))
+        return {"slider": pair, "histogram": histogram(picture), "state": words.note(said)}
+
+    def _pair(self, session: Session, result: Result, after: Path) -> tuple[str, str]:
+        return str(saved(result.before, session.place("whole"))), str(after)
+
+    def _cut(self, session: Session, result: Result, x: float, y: float) -> tuple[str, str]:
+        before, after = (
+            saved(cut(picture, x, y, CUT_PX), session.place(f"cut-{name}"), lossless=True)
+            for name, picture in (("before", result.before), ("after", result.after))
+        )
+        return str(before), str(after)
+
+    def _drafted(self, session: Session) -> Updates:
+        """The whole editor: the YAML, problems, the choice of pipeline and its words, formats, and a new form."""
+        name = str(session.draft.head.get("name", ""))
+        offers = catalogue.offers()
+        choice = name if name in offers and drafts.shipped(name).parts == session.draft.parts else OWN
+        return {
+            **self._formats(session),
+            **self._texts(session),
+            "pipeline": choice,
+            "offer": words.offer(offers.get(choice)),
+            "form": session.newest(),
+        }
+
+    def _formats(self, session: Session) -> Updates:
+        """What can be written, and the quality where that is lossy and chosen here."""
+        try:
+            found = deliverables(session.draft.declared())
+        except PipelineError:
+            found = {AS_SAID: ()}
+        if session.draft.wanted not in found:
+            session.draft = replace(session.draft, wanted=AS_SAID, quality=None)
+        wanted = session.draft.wanted
+        lossy = wanted != AS_SAID and found[wanted][0].format in ("jpeg", "ultrahdr", "avif")
+        quality = session.draft.quality or (found[wanted][0].quality if lossy else 95)
+        return {
+            "formats": gr.update(choices=list(found), value=wanted),
+            "quality": gr.update(visible=lossy, value=quality),
+        }
+
+    def _texts(self, session: Session, complaints: Sequence[str] = ()) -> Updates:
+        draft = session.draft
+        return {"yaml": draft.text, "problems": words.problems([*complaints, *draft.problems()])}
+
+
+def _small(picture: Picture) -> Picture:
+    """A picture reduced for the overview."""
+    step = max(1, max(picture.shape[:2]) // 640)
+    return picture[::step, ::step]
+
+
+def _suited(session: Session) -> str:
+    """The name of a pipeline for what was dropped, where that of the session cannot take it; else nothing."""
+    source = session.source
+    assert source is not None
+    reference = source.first.state.reference
+    if isinstance(source.small, Bracket):
+        if session.draft.takes_bracket:
+            return ""
+        return "bracket-fusion" if reference == "display" else "bracket-to-hdr"
+    try:
+        given: Pipeline | None = session.draft.pipeline()
+    except PipelineError:
+        return ""
+    wants = given.input.state if given is not None and given.input is not None else None
+    if wants is None or (wants.frames == "single" and reference == wants.reference):
+        return ""
+    if reference == "scene":
+        return "hdr-to-display"
+    return "raw-to-srgb" if reference == "sensor" else "photo-enhance"

@@ -1,0 +1,249 @@
+"""The page: where things stand, and which event changes what."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from restorekit import __version__
+from restorekit.registry import stage_class, stage_entries
+from restorekit.state import SHORTHANDS
+from restorekit.web import catalogue, words
+from restorekit.web.controls import Control, controls, needs_file
+from restorekit.web.deliverables import AS_SAID
+from restorekit.web.handlers import OWN, Handlers, Updates
+from restorekit.web.settings import Settings
+
+LOOK = ("slider", "histogram", "state")
+DRAFT = ("yaml", "problems", "pipeline", "offer", "formats", "quality", "form")
+RESULT = ("made", "cut", "overview", "hdr", "clipping")
+PREVIEWS: dict[str, Any] = {"concurrency_id": "preview", "concurrency_limit": 2, "show_progress": "hidden"}
+
+
+def build(handlers: Handlers) -> gr.Blocks:
+    """The whole page, with its events bound."""
+    page: gr.Blocks
+    with gr.Blocks(title="restorekit", analytics_enabled=False, fill_width=True) as page:
+        parts: dict[str, Any] = {"form": gr.State(0)}
+        gr.HTML(f'<h1 class="rk-title">restorekit <span>{__version__}</span></h1>', padding=False)
+        with gr.Tab("Pictures"), gr.Row(elem_classes="rk-page"):
+            with gr.Column(scale=2, min_width=320):
+                _input(parts, handlers.sessions.settings)
+                _editor(parts, handlers)
+            with gr.Column(scale=3, min_width=320):
+                _output(parts)
+        with gr.Tab("Models"):
+            gr.Dataframe(
+                catalogue.model_rows(), headers=list(catalogue.MODEL_COLUMNS),
+                column_widths=list(catalogue.MODEL_COLUMNS.values()), interactive=False, wrap=True,
+                show_search="filter", label="Model cards", elem_id="models", max_height=720,
+            )  # fmt: skip
+        _bind(page, parts, handlers)
+    return page
+
+
+def _input(parts: dict[str, Any], settings: Settings) -> None:
+    """Files and examples, and the choice of a pipeline."""
+    parts["files"] = gr.File(
+        file_count="multiple", label=f"A photo, a RAW file, or all files of a bracket (up to {settings.upload_mb} MB)",
+        height=130, elem_id="files",
+    )  # fmt: skip
+    parts["brought"] = gr.HTML(elem_id="brought", padding=False)
+    with gr.Row(elem_id="examples"):
+        parts["examples"] = [gr.Button(each.title, size="sm", min_width=90) for each in catalogue.examples()]
+    choices = [(offer.label, name) for name, offer in catalogue.offers().items()]
+    parts["pipeline"] = gr.Dropdown([*choices, OWN], label="Pipeline", elem_id="pipeline", filterable=False)
+    parts["offer"] = gr.HTML(elem_id="offer", padding=False)
+
+
+def _editor(parts: dict[str, Any], handlers: Handlers) -> None:
+    """The stages with their parameters, the format, and the YAML that says the same."""
+    with gr.Accordion("Stages", open=True, elem_id="stages"):
+        _form(parts, handlers)
+        with gr.Row(elem_classes="rk-actions"):
+            parts["stage"] = gr.Dropdown(list(_addable()), label="Another stage", value=None, elem_id="stage", scale=3)
+            parts["after"] = gr.Number(label="after (0: last)", value=0, precision=0, minimum=0, min_width=90)
+            parts["add"] = gr.Button("Add", size="sm", min_width=60, elem_id="add")
+        parts["start"] = gr.Dropdown(list(SHORTHANDS), label="Or begin anew from", value=None, elem_id="start")
+    parts["problems"] = gr.HTML(elem_id="problems", padding=False)
+    with gr.Accordion("Pipeline as YAML", open=False, elem_id="yaml-panel"):
+        parts["yaml"] = gr.Code(
+            language="yaml", label="restorekit run mine.yaml in out", interactive=True, elem_id="yaml"
+        )
+        parts["paste"] = gr.Button("Take over what I wrote", size="sm", elem_id="paste")
+
+
+def _form(parts: dict[str, Any], handlers: Handlers) -> None:
+    """The controls of every stage; drawn anew when stages come, go or move, not when values change."""
+
+    @gr.render(  # type: ignore[untyped-decorator]
+        inputs=[parts["form"]], triggers=[parts["form"].change], show_progress="hidden"
+    )
+    def form(_: int, request: gr.Request) -> None:
+        draft = handlers.session(request).draft
+        places: list[tuple[int, Control]] = []
+        fields: list[Any] = []
+        for index, part in enumerate(draft.parts):
+            with gr.Accordion(f"{index + 1}  {part.name}", open=False, elem_classes="rk-stage"):
+                entry = stage_entries().get(part.name)
+                gr.HTML(words.note(entry.summary if entry else "unknown stage"), padding=False)
+                for control in controls(stage_class(part.name)) if entry else ():
+                    fields.append(_field(control, control.shown(draft.value(index, control.name))))
+                    places.append((index, control))
+                with gr.Row(elem_classes="rk-moves"):
+                    for change, text in (("up", "Move up"), ("down", "Move down"), ("remove", "Remove")):
+                        button = gr.Button(text, size="sm", min_width=60)
+                        _on(button.click, handlers.edit, parts, (*DRAFT, *LOOK), given=(change, index), **PREVIEWS)
+        if not fields:
+            return
+
+        def set_all(request: gr.Request, *values: Any) -> Updates:
+            return handlers.set(places, values, request)
+
+        _on(
+            [field.input for field in fields], set_all, parts, ("yaml", "problems", *LOOK), fields,
+            trigger_mode="always_last", **PREVIEWS,
+        )  # fmt: skip
+
+
+def _field(control: Control, value: Any) -> Any:
+    """The component of a control."""
+    about: dict[str, Any] = {"label": control.label, "info": control.doc, "value": value, "interactive": True}
+    if control.kind == "switch":
+        return gr.Checkbox(**about)
+    if control.kind == "choice":
+        choices = [
+            (str(choice).lower() if isinstance(choice, bool) else str(choice), choice) for choice in control.choices
+        ]
+        return gr.Dropdown(choices, **about)
+    if control.kind == "slider":
+        return gr.Slider(control.minimum or 0.0, control.maximum or 0.0, step=control.step, **about)
+    if control.kind == "number":
+        whole = 0 if control.step == 1 else None
+        return gr.Number(minimum=control.minimum, maximum=control.maximum, precision=whole, **about)
+    return gr.Textbox(max_lines=1, **about)
+
+
+def _output(parts: dict[str, Any]) -> None:
+    """The picture before and after, the button, and what is known of the result."""
+    parts["slider"] = gr.ImageSlider(
+        label="Before and after", interactive=False, max_height=620, elem_id="slider", buttons=["fullscreen"],
+        type="filepath",
+    )  # fmt: skip
+    with gr.Row(elem_classes="rk-actions"):
+        parts["formats"] = gr.Dropdown([AS_SAID], value=AS_SAID, label="File", elem_id="formats", min_width=150)
+        parts["quality"] = gr.Slider(
+            1, 100, 95, step=1, label="Quality", min_width=150, visible=False, elem_id="quality"
+        )
+        parts["develop"] = gr.Button("Make the picture", variant="primary", elem_id="develop", min_width=150)
+        parts["cancel"] = gr.Button("Stop", variant="stop", visible=False, elem_id="cancel", min_width=80)
+    parts["state"] = gr.HTML(elem_id="state", padding=False)
+    parts["made"] = gr.File(label="Take home", interactive=False, file_count="multiple", visible=False, elem_id="made")
+    with gr.Row():
+        with gr.Column(scale=1, min_width=260):
+            parts["histogram"] = gr.HTML(elem_id="histogram", padding=False)
+            parts["clipping"] = gr.Checkbox(label="Mark clipped parts: red too bright, blue black", elem_id="clipping")
+            parts["overview"] = gr.Image(
+                label="Click a place", interactive=False, type="filepath", height=220, buttons=[], elem_id="overview"
+            )
+            parts["x"] = gr.Slider(0, 100, 50, label="Across (%)", elem_id="x")
+            parts["y"] = gr.Slider(0, 100, 50, label="Down (%)", elem_id="y")
+        with gr.Column(scale=2, min_width=300):
+            parts["cut"] = gr.ImageSlider(
+                label="Pixel by pixel, 1:1", interactive=False, max_height=560, elem_id="cut", buttons=["fullscreen"],
+                type="filepath",
+            )  # fmt: skip
+    with gr.Accordion("HDR", open=False):
+        parts["hdr"] = gr.HTML(words.hdr(None), elem_id="hdr", padding=False)
+
+
+def _bind(page: gr.Blocks, parts: dict[str, Any], handlers: Handlers) -> None:
+    everything = (*DRAFT, *LOOK, *RESULT)
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    _on(page.load, handlers.begin, parts, DRAFT, **quiet)
+    page.unload(handlers.close)
+    _on(parts["files"].upload, handlers.drop, parts, ("files", "brought", *everything), [parts["files"]], **PREVIEWS)
+    for number, button in enumerate(parts["examples"]):
+        _on(button.click, handlers.example, parts, ("files", "brought", *everything), given=(number,), **PREVIEWS)
+    _on(parts["pipeline"].input, handlers.choose, parts, (*DRAFT, *LOOK), [parts["pipeline"]], **PREVIEWS)
+    added = [parts["stage"], parts["after"]]
+    _on(parts["add"].click, handlers.add, parts, (*DRAFT, *LOOK), added, **PREVIEWS)
+    _on(parts["start"].input, handlers.start, parts, (*DRAFT, *LOOK), [parts["start"]], **PREVIEWS)
+    _on(parts["paste"].click, handlers.paste, parts, (*DRAFT, *LOOK), [parts["yaml"]], **PREVIEWS)
+    delivery = [parts["formats"], parts["quality"]]
+    _on(
+        [parts["formats"].input, parts["quality"].release],
+        handlers.deliver,
+        parts,
+        ("yaml", "problems"),
+        delivery,
+        **quiet,
+    )
+    pressed = _on(parts["develop"].click, handlers.arm, parts, ("state", "develop", "cancel"), queue=False, **quiet)
+    _on(
+        pressed.then, handlers.develop, parts, ("develop", "cancel", *LOOK, *RESULT), concurrency_id="full",
+        concurrency_limit=handlers.sessions.settings.jobs, **quiet,
+    )  # fmt: skip
+    parts["cancel"].click(handlers.cancel, queue=False, api_visibility="private", **quiet)
+    _on(parts["clipping"].input, handlers.clipping, parts, ("slider",), [parts["clipping"]], **PREVIEWS)
+    place = [parts["x"], parts["y"]]
+    _on([each.release for each in place], handlers.place, parts, ("cut",), place, **PREVIEWS)
+    _on(parts["overview"].select, handlers.click, parts, ("x", "y", "cut"), **PREVIEWS)
+
+
+def _on(
+    trigger: Any,
+    handler: Callable[..., Updates | Iterator[Updates]],
+    parts: dict[str, Any],
+    names: Sequence[str],
+    inputs: Sequence[Any] = (),
+    *,
+    given: Sequence[Any] = (),
+    **options: Any,
+) -> Any:
+    """Bind a handler, whose updates are by name, to a trigger or to several. ``given`` are its first arguments."""
+    options |= {"inputs": list(inputs), "outputs": [parts[name] for name in names], "api_visibility": "private"}
+    bound = _by_component(handler, parts, names, given)
+    return gr.on(trigger, bound, **options) if isinstance(trigger, list) else trigger(bound, **options)
+
+
+def _by_component(
+    handler: Callable[..., Any], parts: dict[str, Any], names: Sequence[str], given: Sequence[Any]
+) -> Callable[..., Any]:
+    """A handler as Gradio calls it, with the same request and event data, and updates in the order of outputs."""
+
+    def ordered(updates: Updates) -> Any:
+        values = [updates.get(name, gr.skip()) for name in names]
+        return values[0] if len(values) == 1 else values
+
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def steps(*arguments: Any) -> Iterator[Any]:
+            for updates in handler(*given, *arguments):
+                yield ordered(updates)
+
+        return steps
+
+    @functools.wraps(handler)
+    def once(*arguments: Any) -> Any:
+        return ordered(handler(*given, *arguments))
+
+    if given:
+        once.__signature__ = inspect.Signature(list(inspect.signature(handler).parameters.values())[len(given) :])  # type: ignore[attr-defined]
+    return once
+
+
+def _addable() -> Iterator[str]:
+    """The stages that can be added: those that need no file of the server."""
+    for name in stage_entries():
+        try:
+            declared = stage_class(name)
+        except Exception:  # a stage of another package that does not load is left out
+            continue
+        if not needs_file(declared):
+            yield name

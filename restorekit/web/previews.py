@@ -1,0 +1,93 @@
+"""What sliders show at once: a pipeline run on the small copy, with what was merged of a bracket kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from restorekit.engine import Run, process
+from restorekit.errors import PipelineError, RestorekitError
+from restorekit.frame import Bracket, Frame
+from restorekit.pipeline import Pipeline, Step, tap_index
+from restorekit.stage import BracketStage
+from restorekit.strips import RowStage
+from restorekit.web.controls import controls
+from restorekit.web.display import Picture, shown
+
+PREVIEW_PX = 1280
+"""The longer side of the small copy of a picture."""
+
+BRACKET_PX = 640
+"""That of each frame of a bracket, whose frames are aligned and merged first."""
+
+IN_BROWSERS = ("ultrahdr", "jpeg", "webp", "avif", "png", "tiff")
+"""Formats of finished pictures, which tell more of a pipeline than the light that it writes beside them."""
+
+
+def shown_output(pipeline: Pipeline) -> int:
+    """The number of the output that is looked at: the first finished picture, else the first."""
+    kinds = [spec.format for spec in pipeline.outputs]
+    return next((number for number, kind in enumerate(kinds) if kind in IN_BROWSERS), 0)
+
+
+def runs_model(pipeline: Pipeline) -> bool:
+    """Whether a pipeline runs a network, which takes its time and has to see the picture at its full size."""
+    return any(isinstance(step.stage, RowStage) for step in pipeline.steps)
+
+
+def for_reduced(pipeline: Pipeline, share: float) -> Pipeline:
+    """A pipeline for a picture of this share of the size: what is declared in px becomes so many px less."""
+    for step in pipeline.steps if share < 1 else ():
+        lengths = {control.name: control for control in controls(type(step.stage)) if control.unit == "px"}
+        given = {f.name: getattr(step.stage, f.name) for f in dataclasses.fields(step.stage) if f.name in lengths}  # type: ignore[arg-type]
+        changed = {}
+        for name, value in given.items():
+            if not value:
+                continue
+            least = lengths[name].minimum or 0
+            small = max(value * share, least)
+            changed[name] = max(round(small), 1) if isinstance(value, int) else small
+        try:
+            pipeline = pipeline.set(step.id, **changed) if changed else pipeline
+        except (
+            PipelineError
+        ):  # two lengths that no longer go together: the picture is tried with those of the full size
+            continue
+    return pipeline
+
+
+@dataclass
+class _Merged:
+    steps: tuple[Step, ...]
+    image: Frame | Bracket
+    frame: Frame
+
+
+class Preview:
+    """Previews of one picture, one after the other."""
+
+    def __init__(self) -> None:
+        self._merged: _Merged | None = None
+
+    def make(self, pipeline: Pipeline, small: Frame | Bracket, cancelled: Callable[[], bool]) -> Picture:
+        """What a pipeline's output shows of a small copy.
+
+        Raises Cancelled once it is not wanted any more, and RestorekitError where the picture does not fit.
+        """
+        if isinstance(small, Bracket) and (pipeline.input is None or pipeline.input.state.frames == "single"):
+            small = small.reference
+        if isinstance(small, Frame) and pipeline.input is not None and pipeline.input.state.frames != "single":
+            raise RestorekitError(f"pipeline {pipeline.name} takes a bracket; drop all of its files at once")
+        run = Run(cancelled=cancelled, keep_memory=True)
+        last = tap_index(pipeline.outputs[shown_output(pipeline)], [step.id for step in pipeline.steps])
+        steps = pipeline.steps[: last + 1]
+        merging = [number for number, step in enumerate(steps) if isinstance(step.stage, BracketStage)]
+        if not merging:
+            return shown(process(Pipeline(steps, pipeline.input, name=pipeline.name), small, run))
+        head, rest = steps[: merging[-1] + 1], steps[merging[-1] + 1 :]
+        known = self._merged
+        if known is None or known.steps != head or known.image is not small:
+            frame = process(Pipeline(head, pipeline.input, name=pipeline.name), small, run)
+            known = self._merged = _Merged(head, small, frame)
+        return shown(process(Pipeline(rest, name=pipeline.name), known.frame, run))

@@ -1,0 +1,132 @@
+"""The full-size run of a session: the pipeline of the page through the very code of ``restorekit run``."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from restorekit import device as devices
+from restorekit.engine import Progress
+from restorekit.errors import Cancelled, RestorekitError
+from restorekit.frame import Frame
+from restorekit.io.read import read
+from restorekit.isolation import internal_error
+from restorekit.jobs import Job, plan
+from restorekit.pipeline import Pipeline
+from restorekit.runner import Runner, RunOptions
+from restorekit.web.display import fitted, saved, shown
+from restorekit.web.growth import check
+from restorekit.web.previews import shown_output
+from restorekit.web.sessions import Result, Session, Sessions, Source
+from restorekit.web.settings import MEGABYTE
+
+TELL_S = 0.2
+"""So often is progress told at least."""
+
+SHOWN_AS_THEY_ARE = ("jpeg", "ultrahdr", "avif", "webp")
+SHOWN_BYTES = 32 * MEGABYTE
+"""Files of these formats up to this size are shown themselves, with their colours and their HDR."""
+
+NOTHING = "drop a picture first, or take one of the examples"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How far a run is: the step in work and the finished share."""
+
+    step: str
+    share: float
+
+
+class PageRunner(Runner):
+    """The runner of the command line, whose files are decoded in the child process that the server keeps."""
+
+    sessions: Sessions
+
+    def _read_one(self, path: Path) -> Frame:
+        return self.sessions.decoded(path, self.pipeline.input.headerless if self.pipeline.input else None)
+
+
+def run(session: Session, sessions: Sessions) -> Iterator[Moment | Result]:
+    """Run the draft of a session on its files; moments of progress, and the result last.
+
+    Raises RestorekitError, without folders of the server, when nothing came of it; Cancelled when it was stopped.
+    """
+    if session.source is None:
+        raise RestorekitError(NOTHING)
+    pipeline, source = session.draft.pipeline(), session.source
+    told: queue.Queue[Moment | Result | RestorekitError] = queue.Queue()
+
+    def work() -> None:
+        try:
+            with session.working:
+                told.put(_made(session, pipeline, source, sessions, lambda step, share: told.put(Moment(step, share))))
+        except RestorekitError as error:
+            kind = Cancelled if isinstance(error, Cancelled) else RestorekitError
+            told.put(kind(session.told(error)))
+        except Exception as error:
+            told.put(RestorekitError(session.told(internal_error(error))))
+        finally:
+            if session.closed:
+                session.close()  # what was written since
+
+    threading.Thread(target=work, daemon=True, name="run").start()
+    last: Moment | Result | RestorekitError = Moment("waiting", 0.0)
+    while True:
+        try:
+            last = told.get(timeout=TELL_S)
+            while isinstance(last, Moment):
+                last = told.get_nowait()
+        except queue.Empty:
+            pass
+        if isinstance(last, RestorekitError):
+            raise last
+        yield last
+        if isinstance(last, Result):
+            return
+
+
+def _made(session: Session, pipeline: Pipeline, source: Source, sessions: Sessions, progress: Progress) -> Result:
+    """Everything but threads: plan, run as the command line does, and look at what came out."""
+
+    def tell(step: str, share: float) -> None:
+        if session.stop.is_set():
+            raise Cancelled("stopped before it was finished; nothing was written")
+        progress(step, share)
+
+    tell("weights", 0.0)
+    check(pipeline, source.size, sessions.settings)
+    folder = session.place("out")
+    what = plan(pipeline, [source.folder], folder, existing="overwrite")
+    for step in pipeline.steps:
+        step.stage.open()
+    options = RunOptions(device=devices.choose(sessions.settings.device), limits=sessions.settings.limits)
+    runner = PageRunner(pipeline, what, options)
+    runner.sessions = sessions
+
+    def of_job(job: Job) -> Progress:
+        tell("read", 0.0)
+        return tell
+
+    reports = []
+    for _, report in runner.run(of_job):
+        report.error = session.told(report.error)
+        report.warnings = [session.told(warning) for warning in report.warnings]
+        reports.append(report)
+    files = [Path(path) for report in reports if report.status == "done" for path in report.outputs]
+    if not files:
+        if session.stop.is_set():
+            raise Cancelled("stopped before it was finished; nothing was written")
+        raise RestorekitError("\n".join(report.error for report in reports))
+    progress("picture", 1.0)
+    number = shown_output(pipeline)
+    chosen, spec = files[number], pipeline.outputs[number]
+    after = shown(read(chosen, sidecar=False))
+    as_it_is = spec.format in SHOWN_AS_THEY_ARE and chosen.stat().st_size <= SHOWN_BYTES
+    picture = chosen if as_it_is else saved(after, session.place("after"))
+    hdr = chosen if spec.format == "ultrahdr" else next((path for path in files if path.suffix == ".avif"), None)
+    before = fitted(source.before if source.whole is None else shown(source.whole), after)
+    return Result(pipeline, runner.report.device, tuple(files), tuple(reports), before, after, picture, hdr)

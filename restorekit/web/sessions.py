@@ -1,0 +1,246 @@
+"""One visitor: the files brought, the pipeline in the making, and what came of them, in a folder that is removed."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from restorekit.errors import InputError, RestorekitError
+from restorekit.frame import Bracket, Frame
+from restorekit.io.brackets import name_order
+from restorekit.io.raw import Headerless
+from restorekit.io.read import read
+from restorekit.isolation import Isolation
+from restorekit.pipeline import Pipeline
+from restorekit.reduction import reduced
+from restorekit.report import JobReport
+from restorekit.web.display import Picture, shown
+from restorekit.web.drafts import Draft, shipped
+from restorekit.web.previews import BRACKET_PX, PREVIEW_PX, Preview
+from restorekit.web.settings import MEGABYTE, Settings
+
+UPLOAD_S = 900.0
+"""So long may a file that was sent lie about before it is taken into a session."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a visitor brought: the files in their folder, small copies, and the picture before anything is done.
+
+    ``whole`` is a photograph at its full size; the picture before of RAW files and brackets is that of the small copy.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    small: Frame | Bracket
+    share: float
+    before: Picture
+    whole: Frame | None
+    size: tuple[int, int]
+
+    @property
+    def is_bracket(self) -> bool:
+        return isinstance(self.small, Bracket)
+
+    @property
+    def first(self) -> Frame:
+        return self.small.reference if isinstance(self.small, Bracket) else self.small
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a full-size run gave: files to take home, the reports, and the picture as the page shows it."""
+
+    pipeline: Pipeline
+    device: str
+    files: tuple[Path, ...]
+    reports: tuple[JobReport, ...]
+    before: Picture
+    after: Picture
+    shown: Path
+    hdr: Path | None = None
+
+
+class Session:
+    """The state of one browser tab."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, mode=0o700)
+        self.folder = folder
+        self.draft: Draft = shipped("photo-enhance")
+        self.source: Source | None = None
+        self.preview = Preview()
+        self.result: Result | None = None
+        self.stop = threading.Event()
+        self.working = threading.Lock()
+        self.seen = time.monotonic()
+        self.closed = False
+        self._numbers = itertools.count(1)
+        self._latest = 0
+
+    def place(self, name: str) -> Path:
+        """A new path in the folder, ``name`` with a number; older ones of this name are removed, but for the last."""
+        number = next(self._numbers)
+        for old in self.folder.glob(f"{name}_*"):
+            if old.is_file() and number - int(old.stem.rpartition("_")[2]) > 8:
+                old.unlink(missing_ok=True)
+        return self.folder / f"{name}_{number}"
+
+    def keep(self, result: Result) -> None:
+        """Hold a result, and remove the files of the one before."""
+        if self.result is not None and self.result.files[0].parent != result.files[0].parent:
+            shutil.rmtree(self.result.files[0].parent, ignore_errors=True)
+        self.result = result
+
+    def newest(self) -> int:
+        """A ticket for a preview; those given before are out of date."""
+        self._latest += 1
+        return self._latest
+
+    def is_newest(self, ticket: int) -> bool:
+        return ticket == self._latest and not self.closed
+
+    def told(self, message: object) -> str:
+        """A message without the folders of the server."""
+        text = str(message)
+        places = [self.source.folder] if self.source else []
+        for place in (*places, *(path for path in self.folder.glob("*") if path.is_dir()), self.folder):
+            text = text.replace(f"{place}/", "").replace(str(place), place.name.partition("_")[0])
+        return text
+
+    def close(self) -> None:
+        """Stop what is running and remove the folder."""
+        self.closed = True
+        self.stop.set()
+        self.source = self.result = None
+        self.preview = Preview()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Sessions:
+    """All visitors of a server by the key of their browser tab, and the decoder they share.
+
+    ``root`` is where their folders lie, beside what they send.
+    """
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self.root, self.settings = root, settings
+        self._sessions: dict[str, Session] = {}
+        self._guard, self._decoding = threading.Lock(), threading.Lock()
+        self._isolation = Isolation()
+
+    def of(self, key: str) -> Session:
+        """The session of a tab, which begins with the first call."""
+        with self._guard:
+            self._sweep()
+            if key not in self._sessions:
+                self._sessions[key] = Session(self.root / "sessions" / secrets.token_urlsafe(18))
+            session = self._sessions[key]
+            session.seen = time.monotonic()
+            return session
+
+    def close(self, key: str) -> None:
+        """End the session of a tab."""
+        with self._guard:
+            session = self._sessions.pop(key, None)
+        if session is not None:
+            session.close()
+
+    def close_all(self) -> None:
+        """End every session, and the decoder."""
+        for key in list(self._sessions):
+            self.close(key)
+        self._isolation.close()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what was left: sessions without a sign of life, and files that were sent but never taken."""
+        now = time.monotonic()
+        resting = [(key, session) for key, session in self._sessions.items() if not session.working.locked()]
+        resting.sort(key=lambda item: item[1].seen)
+        for key, session in resting:
+            if now - session.seen > self.settings.idle_s or len(self._sessions) > self.settings.visitors:
+                del self._sessions[key]
+                session.close()
+        with suppress(OSError):  # another request may take a file just now
+            for path in self.root.iterdir():
+                if path.name != "sessions" and time.time() - path.stat().st_mtime > UPLOAD_S:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def warm(self) -> None:
+        """Start the child process that decodes, so that the first visitor need not wait for it."""
+        with self._decoding, suppress(RestorekitError):
+            self._isolation.call("decoder", len, ())
+
+    def decoded(self, path: Path, headerless: Headerless | None = None) -> Frame:
+        """A file decoded in the child process, as ``run --isolate`` does it."""
+        with self._decoding:
+            return self._isolation.call(path, read, path, headerless=headerless, limits=self.settings.limits)
+
+    def take(self, session: Session, sent: Sequence[Path], *, copy: bool = False) -> Source:
+        """Bring files into a session, moved there, and decode them in a child process.
+
+        Raises InputError for files that cannot be read, are too large or too many; the session then stays as it was.
+        """
+        session.stop.set()
+        with session.working:
+            session.stop.clear()
+            folder = session.place("in")
+            folder.mkdir()
+            try:
+                files = [self._moved(Path(path), folder, copy) for path in sent]
+                source = self._decoded(folder, files)
+            except BaseException as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                if isinstance(error, InputError):
+                    raise InputError(str(error).replace(f"{folder}/", "")) from None
+                raise
+            if session.source is not None:
+                shutil.rmtree(session.source.folder, ignore_errors=True)
+            session.source, session.result, session.preview = source, None, Preview()
+            return source
+
+    def _moved(self, path: Path, folder: Path, copy: bool) -> Path:
+        inside = path.resolve().is_relative_to(self.root.resolve())
+        if not copy and (not inside or path.resolve().is_relative_to((self.root / "sessions").resolve())):
+            raise InputError(f"{path.name}: was not sent by this page; choose it again")
+        if not path.is_file():
+            raise InputError(f"{path.name}: did not arrive; send it again")
+        if path.stat().st_size > self.settings.upload_mb * MEGABYTE:
+            raise InputError(
+                f"{path.name}: is larger than {self.settings.upload_mb} MB, the limit here; send a smaller file"
+            )
+        target = folder / path.name
+        if copy:
+            shutil.copyfile(path, target)
+        else:
+            shutil.move(path, target)
+            shutil.rmtree(path.parent, ignore_errors=True)
+        return target
+
+    def _decoded(self, folder: Path, files: Sequence[Path]) -> Source:
+        pictures = sorted((path for path in files if path.suffix.lower() != ".xmp"), key=name_order)
+        if not pictures:
+            raise InputError("no picture among the files; send XMP files together with their pictures")
+        if len(pictures) > self.settings.files:
+            raise InputError(f"{len(pictures)} files are too many; send at most {self.settings.files} at a time")
+        several = len(pictures) > 1
+        small: list[Frame] = []
+        for path in pictures:
+            frame = self.decoded(path)
+            longest = BRACKET_PX if several else PREVIEW_PX
+            copy = reduced(frame, (longest, longest))
+            assert isinstance(copy, Frame)
+            small.append(copy)
+        share = max(small[-1].height, small[-1].width) / max(frame.height, frame.width)
+        image: Frame | Bracket = Bracket.of(small) if several else small[0]
+        first = image.reference if isinstance(image, Bracket) else image
+        whole = frame if not several and frame.state.reference == "display" else None
+        return Source(folder, tuple(pictures), image, share, shown(first), whole, (frame.width, frame.height))

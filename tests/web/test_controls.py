@@ -1,0 +1,86 @@
+"""Controls come from declarations: all of them, within their ranges, and none that names a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import pytest
+
+from restorekit.json_schema import describe
+from restorekit.pipeline import parameter_problems
+from restorekit.registry import stage_class
+from restorekit.stage import Stage, param, parameters
+from restorekit.stages import BUILT_IN
+from restorekit.web.controls import Control, controls, file_parameters
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_parameter_has_a_control_or_names_a_file(name: str) -> None:
+    declared = stage_class(name)
+    fields = {field.name for field in dataclasses.fields(declared)}  # type: ignore[arg-type]
+    shown = {control.name for control in controls(declared)}
+    assert shown | file_parameters(declared) == fields
+    assert not shown & file_parameters(declared)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_controls_say_what_the_declaration_says(name: str) -> None:
+    declared = stage_class(name)
+    rows = {row["name"]: row for row in describe(declared)}
+    for control in controls(declared):
+        row = rows[control.name]
+        assert (control.doc, control.unit) == (row["doc"], row["unit"])
+        if control.kind in ("slider", "number"):
+            assert control.maximum == row["maximum"]
+            assert control.minimum == row["minimum"] or row["exclusive"]
+        for choice in row["choices"]:
+            assert choice in control.choices
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_a_control_offers_is_accepted(name: str) -> None:
+    """The ends of every slider, every choice, and both sides of every switch."""
+    declared = stage_class(name)
+    for control in controls(declared):
+        for shown in offered(control):
+            said = list(parameter_problems(declared, {control.name: control.given(shown)}))
+            assert not [text for text in said if text.startswith(f"parameter '{control.name}'")]
+
+
+def offered(control: Control) -> tuple[object, ...]:
+    if control.kind == "slider":
+        return control.minimum, control.maximum
+    return {"switch": (True, False), "choice": control.choices}.get(control.kind, ())
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_defaults_go_there_and_back(name: str) -> None:
+    for control in controls(stage_class(name)):
+        assert control.given(control.shown(control.default)) == control.default
+
+
+@parameters
+class Several(Stage):
+    gain: Annotated[float, param("Gain", gt=0, le=2, unit="EV")] = 1.0
+    count: Annotated[int, param("Count", ge=1, le=9)] = 3
+    limit: Annotated[float | None, param("Limit", ge=0, le=4)] = None
+    gains: Annotated[tuple[float, float] | None, param("Gains")] = None
+    keep: Annotated[bool | None, param("Keep")] = None
+
+
+def test_kinds_of_controls() -> None:
+    found = {control.name: control for control in controls(Several)}
+    assert {name: control.kind for name, control in found.items()} == {
+        "gain": "slider",
+        "count": "slider",
+        "limit": "number",
+        "gains": "values",
+        "keep": "choice",
+    }
+    assert found["gain"].minimum == found["gain"].step == 0.002  # 0 itself is not in the range
+    assert found["gain"].label == "gain (EV)"
+    assert found["count"].step == 1
+    assert found["gains"].given("[1.0, 2.5]") == [1.0, 2.5]
+    assert found["gains"].given("") is None
+    assert [found["keep"].given(choice) for choice in found["keep"].choices] == [None, True, False]
