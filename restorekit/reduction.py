@@ -28,7 +28,7 @@ Box = tuple[int, int]
 LARGEST_SUM = 4
 """Packed RAW is summed over at most so many cells a side, which low bits of a byte bear; resizing does the rest."""
 
-STRIP = 64
+STRIP = 128
 """Rows of blocks that a thread takes at a time."""
 
 
@@ -90,8 +90,7 @@ def _of_mosaic(frame: Frame, size: Box) -> Frame:
     def sums(top: int, bottom: int) -> NDArray[np.generic]:
         return _block_sums(mosaic[top * rows : bottom * rows], cell, blocks)
 
-    planes = _in_strips(sums, cell, (frame.height // rows, frame.width // columns))
-    return _rgb(frame, planes, blocks, size)
+    return _rgb(frame, sums, (frame.height // rows, frame.width // columns), blocks, size)
 
 
 def _packed(packed: Packed, box: Box) -> Frame:
@@ -101,8 +100,8 @@ def _packed(packed: Packed, box: Box) -> Frame:
     if blocks == 0:
         return _of_mosaic(packed.frame(), size)
     shape = packed.height // (2 * blocks), packed.width // (2 * blocks)
-    planes = _in_strips(lambda top, bottom: packed.block_sums(blocks, top, bottom), (2, 2), shape)
-    return _rgb(packed.frame(np.zeros((2, 2), np.uint16)), planes, blocks, size)
+    like = packed.frame(np.zeros((2, 2), np.uint16))
+    return _rgb(like, lambda top, bottom: packed.block_sums(blocks, top, bottom), shape, blocks, size)
 
 
 def _cell(frame: Frame) -> Box:
@@ -133,33 +132,32 @@ def _block_sums(mosaic: NDArray[np.generic], cell: Box, blocks: int) -> NDArray[
     return result
 
 
-def _in_strips(sums: Callable[[int, int], NDArray[np.generic]], cell: Box, shape: Box) -> NDArray[np.float32]:
-    result = np.empty((*cell, *shape), np.float32)
-
-    def work(top: int, bottom: int) -> None:
-        result[:, :, top:bottom] = sums(top, bottom)
-
-    height = shape[0]
-    side_by_side(work, [(top, min(top + STRIP, height)) for top in range(0, height, STRIP)])
-    return result
-
-
-def _rgb(frame: Frame, planes: NDArray[np.float32], blocks: int, size: Box) -> Frame:
-    """RGB from the sums at each place in the cell, as a linear RAW frame of the same camera."""
-    cfa = frame.camera.cfa
+def _rgb(frame: Frame, sums: Callable[[int, int], NDArray[np.generic]], shape: Box, blocks: int, size: Box) -> Frame:
+    """A linear RAW frame of the same camera, from what gives the sums at each place in the cell for rows of blocks."""
+    cfa, (height, width) = frame.camera.cfa, shape
     places = {
         color: [(y, x) for y, row in enumerate(cfa) for x, each in enumerate(row) if each == color] for color in "RGB"
     }
-    height, width = planes.shape[2:]
+    counts = [len(found) * blocks * blocks for found in places.values()]
+    colors = np.empty((3, height, width), np.float32)
     small = min(size[0], width), min(size[1], height)
     pixels = np.empty((3, small[1], small[0]), np.float32)
-    for channel, found in zip(pixels, places.values(), strict=True):
-        total = planes[found[0]]
-        for place in found[1:]:
-            total = total + planes[place]
-        _resized_plane(total, small, channel)
-        channel *= 1.0 / (len(found) * blocks * blocks)
-    counts = [len(found) * blocks * blocks for found in places.values()]
+
+    def gather(top: int, bottom: int) -> None:
+        planes = sums(top, bottom)
+        for color, found, count in zip(colors, places.values(), counts, strict=True):
+            part = color[top:bottom]
+            part[:] = planes[found[0]]
+            for place in found[1:]:
+                part += planes[place]
+            part *= 1.0 / count
+
+    def resize(first: int, last: int) -> None:
+        for channel in range(first, last):
+            _resized_plane(colors[channel], small, pixels[channel])
+
+    side_by_side(gather, [(top, min(top + STRIP, height)) for top in range(0, height, STRIP)])
+    side_by_side(resize, [(0, 1), (1, 2), (2, 3)])
     return replace(
         frame,
         pixels=torch.from_numpy(pixels),

@@ -22,12 +22,16 @@ from restorekit.io.formats import OutputSpec, losses
 from restorekit.io.limits import DEFAULT, Limits
 from restorekit.io.metadata import camera_name
 from restorekit.io.privacy import Privacy, private
+from restorekit.io.raw import Headerless
 from restorekit.io.write import SOFTWARE, quantiser
 from restorekit.isolation import DECODE_TIMEOUT_S, Isolation, internal_error
 from restorekit.jobs import Job, Plan
 from restorekit.pipeline import Pipeline
 from restorekit.report import JobReport, RunReport, peak_memory_mb
 from restorekit.stage import Stage
+
+Reader = Callable[[Path, Headerless | None], Frame]
+"""Decodes a file; what is said of mosaics without a header comes with it."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +62,21 @@ class RunOptions:
 class Runner:
     """Runs the jobs of a plan one after the other.
 
+    ``reader`` decodes a file in place of what the options say; a server shares one decoder among its runs.
+
     Raises OutputError on construction when the output folder cannot be made or written.
     """
 
-    def __init__(self, pipeline: Pipeline, plan: Plan, options: RunOptions | None = None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, plan: Plan, options: RunOptions | None = None, reader: Reader | None = None
+    ) -> None:
         self.pipeline = pipeline.with_outputs(plan.outputs)
         self.plan = plan
         self.options = options or RunOptions()
         self.report = RunReport(pipeline.name, pipeline.fingerprint, str(self.options.device))
         self.removed_leftovers = 0
         self._software = " ".join(filter(None, (SOFTWARE, pipeline.name, pipeline.fingerprint)))
+        self._reader = reader
         self._isolation = Isolation(self.options.decode_timeout_s) if self.options.isolate else None
         self._prepare()
 
@@ -216,6 +225,8 @@ class Runner:
     def _read_one(self, path: Path) -> Frame:
         options = self.options
         headerless = self.pipeline.input.headerless if self.pipeline.input else None
+        if self._reader is not None:
+            return self._reader(path, headerless)
         if self._isolation is None:
             return read(path, headerless=headerless, limits=options.limits, sidecar=options.sidecar)
         call = self._isolation.call

@@ -11,7 +11,6 @@ from pathlib import Path
 from restorekit import device as devices
 from restorekit.engine import Progress
 from restorekit.errors import Cancelled, RestorekitError
-from restorekit.frame import Frame
 from restorekit.io.read import read
 from restorekit.isolation import internal_error
 from restorekit.jobs import Job, plan
@@ -39,15 +38,6 @@ class Moment:
 
     step: str
     share: float
-
-
-class PageRunner(Runner):
-    """The runner of the command line, whose files are decoded in the child process that the server keeps."""
-
-    sessions: Sessions
-
-    def _read_one(self, path: Path) -> Frame:
-        return self.sessions.decoded(path, self.pipeline.input.headerless if self.pipeline.input else None)
 
 
 def run(session: Session, sessions: Sessions) -> Iterator[Moment | Result]:
@@ -104,8 +94,7 @@ def _made(session: Session, pipeline: Pipeline, source: Source, sessions: Sessio
     for step in pipeline.steps:
         step.stage.open()
     options = RunOptions(device=devices.choose(sessions.settings.device), limits=sessions.settings.limits)
-    runner = PageRunner(pipeline, what, options)
-    runner.sessions = sessions
+    runner = Runner(pipeline, what, options, sessions.decoded)
 
     def of_job(job: Job) -> Progress:
         tell("read", 0.0)
