@@ -31,7 +31,8 @@ class Control:
     """One parameter as a person sets it.
 
     ``kind``: a ``switch``, a ``choice`` among values, a ``slider`` where both limits are known, a ``number`` where one
-    may be open or the value be left out, ``words`` for text, and ``values`` for lists, written as in YAML.
+    is open, ``words`` for text, and ``values`` for lists and for numbers that may be left out, written as in YAML (an
+    empty number field of the page would count as 0).
     """
 
     name: str
@@ -46,6 +47,15 @@ class Control:
     optional: bool = False
 
     @property
+    def about(self) -> str:
+        """The doc, with the range where the control itself does not show it."""
+        if self.kind != "values" or (self.minimum is None and self.maximum is None):
+            return self.doc
+        least = "" if self.minimum is None else f"from {self.minimum:g} "
+        most = "" if self.maximum is None else f"to {self.maximum:g}"
+        return f"{self.doc} ({(least + most).strip()})"
+
+    @property
     def label(self) -> str:
         """The name with its unit."""
         *first, last = self.name.split("_")
@@ -56,7 +66,7 @@ class Control:
     def shown(self, value: Any) -> Any:
         """A parameter's value as its control shows it."""
         if self.kind == "values":
-            return "" if value is None else yaml.safe_dump(value, default_flow_style=True).strip()
+            return "" if value is None else yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
         return UNSET if value is None and self.kind == "choice" else value
 
     def given(self, shown: Any) -> Any:
@@ -68,7 +78,7 @@ class Control:
             try:
                 return yaml.safe_load(shown) if shown else None
             except yaml.YAMLError:
-                raise RestorekitError(f"{self.name}: write a list such as [1.0, 1.2, 0.9]") from None
+                raise RestorekitError(f"{self.name}: write a number, or a list such as [1.0, 1.2, 0.9]") from None
         if self.kind == "choice" and shown == UNSET:
             return None
         if isinstance(self.default, float) and isinstance(shown, int) and not isinstance(shown, bool):
@@ -132,16 +142,16 @@ def _control(name: str, item: Mapping[str, Any]) -> Control:
         if optional:
             return Control(name, "choice", default, choices=(*none, True, False), **about)
         return Control(name, "switch", default, **about)
-    if len(options) > 1 or kind not in ("number", "integer", "string"):
-        return Control(name, "values", default, **about)
-    if kind == "string":
+    if kind == "string" and len(options) == 1:
         return Control(name, "words", default or "", **about)
+    if len(options) > 1 or kind not in ("number", "integer"):
+        return Control(name, "values", default, **about)
     low, high = limits.get("minimum", limits.get("exclusiveMinimum")), limits.get("maximum")
     step = 1.0 if kind == "integer" else None if low is None or high is None else _step(high - low)
     if low is not None and "exclusiveMinimum" in limits:
         low += step or 0.0
-    ranged = low is not None and high is not None and not optional
-    return Control(name, "slider" if ranged else "number", default, minimum=low, maximum=high, step=step, **about)
+    ranged: Kind = "slider" if low is not None and high is not None else "number"
+    return Control(name, "values" if optional else ranged, default, minimum=low, maximum=high, step=step, **about)
 
 
 def _step(span: float) -> float:

@@ -223,8 +223,9 @@ class Handlers:
             return {"state": words.problems(session.told(error).splitlines())}
         if not session.is_newest(ticket):
             return {}
-        pair = tuple(str(saved(each, session.place(name))) for each, name in ((before, "before"), (picture, "preview")))
-        return {"slider": pair, "histogram": histogram(picture), "state": words.note(said)}
+        source.shown = source.shown or str(saved(before, session.place("before")))
+        after = source.shown if picture is before else str(saved(picture, session.place("preview")))
+        return {"slider": (source.shown, after), "histogram": histogram(picture), "state": words.note(said)}
 
     def _pair(self, session: Session, result: Result, after: Path) -> tuple[str, str]:
         return str(saved(result.before, session.place("whole"))), str(after)

@@ -112,7 +112,7 @@ def _form(parts: dict[str, Any], handlers: Handlers) -> None:
 
 def _field(control: Control, value: Any) -> Any:
     """The component of a control."""
-    about: dict[str, Any] = {"label": control.label, "info": control.doc, "value": value, "interactive": True}
+    about: dict[str, Any] = {"label": control.label, "info": control.about, "value": value, "interactive": True}
     if control.kind == "switch":
         return gr.Checkbox(**about)
     if control.kind == "choice":

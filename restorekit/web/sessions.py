@@ -30,11 +30,12 @@ UPLOAD_S = 900.0
 """So long may a file that was sent lie about before it is taken into a session."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Source:
     """What a visitor brought: the files in their folder, small copies, and the picture before anything is done.
 
-    ``whole`` is a photograph at its full size; the picture before of RAW files and brackets is that of the small copy.
+    ``shown`` is the file of that picture, once it was written. ``whole`` is a photograph at its full size; the picture
+    before of RAW files and brackets is that of the small copy.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Source:
     before: Picture
     whole: Frame | None
     size: tuple[int, int]
+    shown: str = ""
 
     @property
     def is_bracket(self) -> bool:

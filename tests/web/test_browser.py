@@ -179,6 +179,18 @@ def test_a_slider_changes_the_picture_after_and_not_the_one_before(
     assert brightness(second[1]) < 0.75 * brightness(first[1])
 
 
+def test_sliders_of_a_raw_file_beside_numbers_that_are_left_out(visit: Callable[[], Visitor], checkout: Path) -> None:
+    sample = checkout / "docs" / "sample" / "lake.dng"
+    if not sample.is_file():
+        pytest.skip("this test reads the source tree")
+    visitor = visit()
+    visitor.dropped(sample)
+    visitor.page.wait_for_selector(".rk-stage:has-text('tone.filmic')")
+    first = visible(visitor)
+    visitor.set("tone.filmic", "contrast", "2.5")
+    assert visible(visitor)[1] != first[1]
+
+
 def brightness(file: bytes) -> float:
     return float(np.asarray(Image.open(io.BytesIO(file)).convert("L")).mean())
 

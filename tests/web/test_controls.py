@@ -7,8 +7,9 @@ from typing import Annotated
 
 import pytest
 
+from restorekit import bundled
 from restorekit.json_schema import describe
-from restorekit.pipeline import parameter_problems
+from restorekit.pipeline import Pipeline, parameter_problems
 from restorekit.registry import stage_class
 from restorekit.stage import Stage, param, parameters
 from restorekit.stages import BUILT_IN
@@ -60,6 +61,15 @@ def test_defaults_go_there_and_back(name: str) -> None:
         assert control.given(control.shown(control.default)) == control.default
 
 
+@pytest.mark.parametrize("name", sorted(bundled.pipelines()))
+def test_no_number_field_stands_empty(name: str) -> None:
+    """The browser would send 0 for it, which may be outside its range or mean something else."""
+    for step in Pipeline.load(name).steps:
+        for control in controls(type(step.stage)):
+            if control.kind in ("slider", "number"):
+                assert control.shown(getattr(step.stage, control.name)) is not None
+
+
 @parameters
 class Several(Stage):
     gain: Annotated[float, param("Gain", gt=0, le=2, unit="EV")] = 1.0
@@ -74,13 +84,15 @@ def test_kinds_of_controls() -> None:
     assert {name: control.kind for name, control in found.items()} == {
         "gain": "slider",
         "count": "slider",
-        "limit": "number",
+        "limit": "values",
         "gains": "values",
         "keep": "choice",
     }
     assert found["gain"].minimum == found["gain"].step == 0.002  # 0 itself is not in the range
     assert found["gain"].label == "gain (EV)"
     assert found["count"].step == 1
+    assert [found["limit"].given(text) for text in ("", "2.5")] == [None, 2.5]
+    assert found["limit"].shown(2.5) == "2.5" and found["limit"].about == "Limit (from 0 to 4)"
     assert found["gains"].given("[1.0, 2.5]") == [1.0, 2.5]
     assert found["gains"].given("") is None
     assert [found["keep"].given(choice) for choice in found["keep"].choices] == [None, True, False]
