@@ -74,7 +74,7 @@ def block_means(frame: Frame, most: int = BLOCKS) -> BlockMeans:
     h, w = frame.height // block_h, frame.width // block_w
     pixels, clipped = frame.pixels, _clipped(frame)
     if not mosaic:
-        values = F.avg_pool2d(pixels[None], factor)[0] if factor > 1 else pixels
+        values = _block_sums(pixels, factor).mul_(1.0 / factor**2)
         finite = values.isfinite().all(0)
         return BlockMeans(values, finite if clipped is None else finite & ~_any_of_blocks(clipped, factor))
     values = torch.zeros((3, h, w), device=pixels.device)
@@ -92,12 +92,25 @@ def block_means(frame: Frame, most: int = BLOCKS) -> BlockMeans:
     return BlockMeans(values, ~dirty & values.isfinite().all(0))
 
 
+def _block_sums(planes: Tensor, factor: int, most: bool = False) -> Tensor:
+    """Sums over square blocks of ``[C,H,W]``, or the ``most`` in them: over rows first, then over what is left."""
+    height, width = (side // factor * factor for side in planes.shape[1:])
+    gather = torch.maximum if most else torch.add
+    rows = planes[:, :height:factor, :width]
+    for start in range(1, factor):
+        rows = gather(rows, planes[:, start:height:factor, :width])
+    result = rows[:, :, ::factor].clone()
+    for start in range(1, factor):
+        gather(result, rows[:, :, start::factor], out=result)
+    return result
+
+
 def _any_of_blocks(mask: Tensor, factor: int) -> Tensor:
     """Whether any value of any channel of a mask ``[C,H,W]`` is set in each block, ``[h,w]``."""
     anywhere = mask[0].clone()
     for channel in mask[1:]:
         anywhere |= channel
-    return F.max_pool2d(anywhere[None, None].float(), factor)[0, 0] > 0 if factor > 1 else anywhere
+    return _block_sums(anywhere[None].view(torch.uint8), factor, most=True)[0] > 0
 
 
 def _clipped(frame: Frame) -> Tensor | None:
