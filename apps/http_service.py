@@ -5,8 +5,9 @@
     curl --data-binary @photo.jpg 'http://127.0.0.1:8000/photo-enhance?name=photo.jpg&format=png' -o photo.png
     curl --data-binary @a.dng 'http://127.0.0.1:8000/raw-to-srgb?name=a.dng&set=tone.exposure.ev=0.5' -o a.tif
 
-One picture at a time; more wait. Files are decoded in a child process and nothing of them is kept. There is no
-password: put it behind a server that asks for one before others can reach it.
+One picture at a time; more wait. Files are decoded in a child process and nothing of them is kept; parameters that name
+files of the server are refused. There is no password: put it behind a server that asks for one before others can reach
+it.
 """
 
 from __future__ import annotations
@@ -14,18 +15,39 @@ from __future__ import annotations
 import argparse
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
+import yaml
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 import restorekit as rk
-from restorekit.cli.run import assigned
 from restorekit.jobs import plan
 from restorekit.runner import Runner, RunOptions
+from restorekit.web.drafts import shipped
 
 TURN = threading.Lock()
+
+
+def changed(name: str, assignments: Sequence[str]) -> rk.Pipeline:
+    """A shipped pipeline with parameters set by STAGE.PARAM=VALUE; it may name no files, as on the web page.
+
+    Raises RestorekitError for what cannot be set.
+    """
+    draft = shipped(name)
+    steps = [part.params.get("id", part.name) for part in draft.parts]
+    for text in assignments:
+        address, _, value = text.partition("=")
+        step, _, parameter = address.rpartition(".")
+        if step not in steps:
+            raise rk.RestorekitError(f"{text}: no step '{step}'; the pipeline has {', '.join(steps)}")
+        try:
+            draft = draft.set(steps.index(step), parameter, yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise rk.RestorekitError(f"{text}: write STAGE.PARAM=VALUE, the value as in YAML") from None
+    return draft.pipeline()
 
 
 def restored(pipeline: rk.Pipeline, content: bytes, name: str, extension: str | None) -> tuple[str, bytes]:
@@ -33,8 +55,11 @@ def restored(pipeline: rk.Pipeline, content: bytes, name: str, extension: str | 
 
     Raises RestorekitError where the file cannot be used.
     """
+    for text, what in ((name, "name"), (extension or "any", "format")):
+        if not text or text.startswith(".") or "/" in text or "\\" in text or "\0" in text:
+            raise rk.RestorekitError(f"{what}={text}: is no plain {what}; write it without folders")
     with TURN, tempfile.TemporaryDirectory() as folder:
-        given, out = Path(folder, "in", Path(name).name), Path(folder, "out")
+        given, out = Path(folder, "in", name), Path(folder, "out")
         given.parent.mkdir()
         given.write_bytes(content)
         target = out / f"{given.stem}.{extension}" if extension else out
@@ -64,13 +89,9 @@ def service(largest_mb: float) -> FastAPI:
             content += part
             if len(content) > largest_mb * 1e6:
                 raise HTTPException(413, f"{name}: is larger than {largest_mb:g} MB")
-        if Path(pipeline).suffix:
-            raise HTTPException(404, f"{pipeline}: name a shipped pipeline")
         try:
-            changed = rk.Pipeline.load(pipeline)
-            for text in assignments:
-                changed = assigned(changed, text)
-            title, picture = await run_in_threadpool(restored, changed, bytes(content), name, format)
+            chosen = changed(pipeline, assignments)
+            title, picture = await run_in_threadpool(restored, chosen, bytes(content), name, format)
         except rk.RestorekitError as error:
             raise HTTPException(422, str(error)) from None
         return Response(picture, headers={"Content-Disposition": f'attachment; filename="{title}"'})

@@ -133,8 +133,8 @@ class CameraSession:
         self._lock = threading.Lock()
         self._ring: deque[Frame | Packed] = deque(maxlen=ring)
         self._open(pipeline if isinstance(pipeline, Pipeline) else Pipeline.load(pipeline))
-        self._captures: queue.Queue[Capture | None] = queue.Queue(maxsize=waiting + 1)
-        self._current: Capture | None = None
+        self._captures: queue.SimpleQueue[Capture | None] = queue.SimpleQueue()
+        self._most, self._unfinished = waiting + 1, list[Capture]()
         self._closed = False
         self._worker = threading.Thread(target=self._work, name="restorekit captures", daemon=True)
         self._worker.start()
@@ -176,10 +176,12 @@ class CameraSession:
             capture = Capture(image, self._pipeline, told)
             if self._closed:
                 raise InputError("the camera session is closed; open another one")
-            try:
-                self._captures.put_nowait(capture)
-            except queue.Full:
-                capture.drop(f"dropped: {self._captures.maxsize} captures are in work or waiting; wait for one of them")
+            self._unfinished = [each for each in self._unfinished if not each.done]
+            if taken := len(self._unfinished) < self._most:
+                self._unfinished.append(capture)
+                self._captures.put(capture)
+        if not taken:
+            capture.drop(f"dropped: {self._most} captures are in work or waiting; wait for one of them")
         return capture
 
     def keep(self, image: Frame | Packed) -> None:
@@ -205,13 +207,8 @@ class CameraSession:
             if self._closed:
                 return
             self._closed = True
-            if self._current is not None:
-                self._current.cancel()
-            while not self._captures.empty():
-                waiting = self._captures.get_nowait()
-                if waiting is not None:
-                    waiting.cancel()
-                    waiting.run(self._run())
+            for capture in self._unfinished:
+                capture.cancel()
         self._captures.put(None)
         self._worker.join()
 
@@ -246,6 +243,4 @@ class CameraSession:
         if sys.platform.startswith("linux"):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)
         while (capture := self._captures.get()) is not None:
-            self._current = capture
             capture.run(self._run())
-            self._current = None

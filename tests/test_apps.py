@@ -117,7 +117,17 @@ def test_a_posted_picture_comes_back_as_the_command_makes_it(tmp_path: Path) -> 
             (b"nothing", "photo-enhance?name=a.png", 422, b"a.png"),
             (photo.read_bytes(), "photo-enhance?name=a.png&set=tone.exposure.ev=99", 422, b"tone.exposure"),
             (photo.read_bytes(), "none?name=a.png", 422, b"unknown pipeline"),
-            (photo.read_bytes(), "x.yaml?name=a.png", 404, b"shipped pipeline"),
+            (photo.read_bytes(), "x.yaml?name=a.png", 422, b"unknown pipeline"),
+            (photo.read_bytes(), "photo-enhance?name=a.png&format=..%2F..%2Fx.png", 422, b"without folders"),
+            (photo.read_bytes(), "photo-enhance?name=..", 422, b"without folders"),
+            (photo.read_bytes(), "photo-enhance?name=..%2Fa.png", 422, b"without folders"),
+            (photo.read_bytes(), f"denoise?name=a.png&set=restore.model={photo}", 422, b"takes the id of a model"),
+            (
+                photo.read_bytes(),
+                "raw-to-srgb?name=a.png&set=raw.hot_pixels.dark_frame=%2Fetc%2Fpasswd",
+                422,
+                b"names a file",
+            ),
             (bytes(2_000_000), "photo-enhance?name=a.png", 413, b"larger than 1 MB"),
         ):
             with pytest.raises(urllib.error.HTTPError) as refused:

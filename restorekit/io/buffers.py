@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from restorekit.color.ycbcr import WEIGHTS
 from restorekit.errors import InputError
 from restorekit.facts import Camera, Exposure
 from restorekit.frame import BayerPattern, Frame
@@ -24,7 +25,7 @@ Buffer = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 Matrix = Literal["bt601", "bt709"]
 
-LUMA: dict[Matrix, tuple[float, float]] = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
+LUMA: dict[Matrix, tuple[float, float]] = {"bt601": (WEIGHTS[0], WEIGHTS[2]), "bt709": (0.2126, 0.0722)}
 """Weights of R and B in luma: ITU-R BT.601 and BT.709."""
 
 

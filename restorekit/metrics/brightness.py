@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-GRAY = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
-"""Luma of BT.601, as OpenCV takes gray."""
+from restorekit.color.ycbcr import luma
 
 
 def mean_corrected(picture: Tensor, reference: Tensor) -> Tensor:
@@ -16,5 +14,5 @@ def mean_corrected(picture: Tensor, reference: Tensor) -> Tensor:
     stays black. Publications of low light compare after this step, called GT mean, beside comparing without it: how
     bright a dark scene was can only be guessed (Zhang, Zhang & Guo, Kindling the Darkness, ACM MM 2019; its code).
     """
-    wanted, has = (torch.einsum("chw,c->hw", each.double(), GRAY).mean() for each in (reference, picture))
+    wanted, has = (luma(each.double(), limited=False).mean() for each in (reference, picture))
     return (picture.double() * (wanted / has if has > 0 else 1.0)).clamp_(max=255.0)

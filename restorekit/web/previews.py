@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from restorekit.engine import Run, process
@@ -48,12 +49,8 @@ def for_reduced(pipeline: Pipeline, share: float) -> Pipeline:
             least = lengths[name].minimum or 0
             small = max(value * share, least)
             changed[name] = max(round(small), 1) if isinstance(value, int) else small
-        try:
+        with suppress(PipelineError):  # two lengths no longer go together: those of the full size are tried
             pipeline = pipeline.set(step.id, **changed) if changed else pipeline
-        except (
-            PipelineError
-        ):  # two lengths that no longer go together: the picture is tried with those of the full size
-            continue
     return pipeline
 
 

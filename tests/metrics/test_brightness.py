@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from restorekit.metrics.brightness import GRAY, mean_corrected
+from restorekit.color.ycbcr import luma
+from restorekit.metrics.brightness import mean_corrected
 
 REFERENCE = torch.randint(40, 120, (3, 6, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def gray(picture: torch.Tensor) -> float:
-    return float(torch.einsum("chw,c->hw", picture.double(), GRAY).mean())
+    return float(luma(picture.double(), limited=False).mean())
 
 
 def test_the_mean_of_gray_becomes_that_of_the_reference_by_one_factor() -> None:
