@@ -139,6 +139,12 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("tiny.ycbcr_x2", "wavemixsr", "{depth: 1, ff_channel: 8, final_dim: 8}", f"{larger}: 2\npixels: ycbcr"),
         ("tiny.noise", "drunet", "{in_nc: 3, out_nc: 3, nc: [8, 16], nb: 1}", "task: denoising"),
         ("tiny.light", "drunet", "{in_nc: 3, out_nc: 3, nc: [8, 16], nb: 1}", "task: low-light\nestimate: 48"),
+        (
+            "tiny.rain",
+            "drsformer",
+            "{dim: 8, num_blocks: [1, 1, 1, 1], heads: [1, 2, 2, 4], mefc: false}",
+            "task: deraining\ntile: 96\nlocal: 64",
+        ),
     ):
         (folder / f"{name}.yaml").write_text(
             f"summary: Random weights\narchitecture: {architecture}\nconfig: {config}\n{more}\n"

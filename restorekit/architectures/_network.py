@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from restorekit.architectures._bands import WHOLE, Bands
+from restorekit.errors import ModelError
 from restorekit.tiling import Tiling
 
 
@@ -50,6 +51,15 @@ class Network(nn.Module):
         """``[B,C,H,W]`` to the picture alone, in one run."""
         result: Tensor = self(x)
         return result
+
+    def local_statistics(self, side: int) -> None:
+        """Take what is weighted over a whole tile in windows of ``side`` px from now on, about as large as the patches
+        that the network was trained on (TLC: Chu et al., "Improving Image Restoration by Revisiting Global Information
+        Aggregation", ECCV 2022).
+
+        Raises ModelError for networks without such attention, and for a side that is no multiple of the grid.
+        """
+        raise ModelError(f"{type(self).__name__} weighs nothing in windows; leave local out")
 
     @classmethod
     def detect(cls, state: Mapping[str, Tensor]) -> Detected | None:

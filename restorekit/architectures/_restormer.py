@@ -7,6 +7,7 @@ CVPR 2022; names of layers are those of https://github.com/swz30/Restormer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -18,11 +19,18 @@ from restorekit.architectures._maps import convolve, pointwise, precise
 from restorekit.architectures._network import Network
 from restorekit.architectures._weights import count
 from restorekit.errors import ModelError
+from restorekit.tiling import plan, ramps
+
+MIN_WINDOW = 64
+"""The side of the smallest windows of statistics, in px: 8 px at the last level."""
 
 LEVELS = 4
 """Level 1 has the size of the picture, each other half the size of the one before and twice its channels."""
 
 DOWN, UP = range(1, LEVELS), range(LEVELS - 1, 0, -1)
+
+LOCAL_TILE = 512
+"""The side of tiles in px where statistics are taken in windows: few pixels lie in overlaps, and 6 GiB are enough."""
 
 LayerNorm = Literal["WithBias", "BiasFree"]
 """By the authors' names."""
@@ -34,7 +42,8 @@ BLOCKS = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
 class RestormerShell(Network):
     """Base of networks that work at four sizes: ``[B,C,H,W]`` in 0..1 to the same size, multiples of 8 px.
 
-    ``block(channels, heads)`` makes a block, which is called with maps ``[B,H,W,channels]`` and keeps their shape. A
+    ``block(channels, heads)`` makes a block, which is called with maps ``[B,H,W,channels]`` and keeps their shape; its
+    attention looks over the whole of them, or, after ``local_statistics``, over windows. A
     level has ``num_blocks`` on the way down and as many on the way up; before and after them stand ``encoder_level0``
     and ``refinement``. What comes out is added to the picture.
 
@@ -49,7 +58,7 @@ class RestormerShell(Network):
         num_blocks: Sequence[int],
         heads: Sequence[int],
         bias: bool,
-        block: Callable[[int, int], nn.Module],
+        block: Callable[[int, int], GlobalBlock],
     ) -> None:
         super().__init__()
         if inp_channels != out_channels:
@@ -107,8 +116,50 @@ class RestormerShell(Network):
     def tail(self, features: Tensor) -> Tensor:
         return features
 
+    def local_statistics(self, side: int) -> None:
+        if side % self.tiling.grid or side < MIN_WINDOW:
+            raise ModelError(
+                f"windows have {side} px; they are multiples of {self.tiling.grid} px, {MIN_WINDOW} at least"
+            )
+        for name, module in self.named_modules():
+            if isinstance(module, GlobalBlock):
+                module.window = side >> _halvings(name)
+        self.tiling = replace(self.tiling, fixed=max(LOCAL_TILE, side))
+
     def _layer(self, name: str) -> Any:
         return self.get_submodule(name)
+
+
+class GlobalBlock(nn.Module):
+    """A block whose attention looks over the whole maps, or over windows of ``window`` px of them."""
+
+    window: int | None = None
+
+    def attended(self, attention: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+        """``attention`` of maps ``[B,H,W,C]``, whose shape it keeps.
+
+        In windows, those that share pixels are blended; what the zeros beyond their sides reach does not count.
+        """
+        if self.window is None or max(maps.shape[1:3]) <= self.window:
+            return attention(maps)
+        down, across = (plan(length, length, self.window, self.window // 4, 1) for length in maps.shape[1:3])
+        rows, columns = ramps(down, 1, 1), ramps(across, 1, 1)
+        total = torch.zeros_like(maps)
+        for top, (first, heights) in zip(down.origins, rows, strict=True):
+            for left, (start, widths) in zip(across.origins, columns, strict=True):
+                made = attention(maps[:, top : top + down.side, left : left + across.side])
+                weights = (heights[:, None] * widths)[..., None].to(made)
+                last, end = first + len(heights), start + len(widths)
+                total[:, first:last, start:end] += (
+                    made[:, first - top : last - top, start - left : end - left] * weights
+                )
+        return total
+
+
+def _halvings(name: str) -> int:
+    """How often the size was halved for the maps of a block, by the name of the layer that it is in."""
+    level = name.partition(".")[0]
+    return LEVELS - 1 if level == "latent" else int(level[-1]) - 1 if level[-1].isdigit() else 0
 
 
 def is_with_bias(kind: str) -> bool:

@@ -16,6 +16,7 @@ from restorekit.architectures._depthwise import Depthwise, depthwise
 from restorekit.architectures._maps import convolve, pointwise
 from restorekit.architectures._network import Detected
 from restorekit.architectures._restormer import (
+    GlobalBlock,
     LayerNorm,
     RestormerShell,
     ScaleNorm,
@@ -56,7 +57,7 @@ class DRSformer(RestormerShell):
     ) -> None:
         with_bias = is_with_bias(LayerNorm_type)
 
-        def block(channels: int, heads: int) -> nn.Module:
+        def block(channels: int, heads: int) -> GlobalBlock:
             return _Block(channels, heads, int(channels * ffn_expansion_factor), bias, with_bias)
 
         super().__init__(inp_channels, out_channels, dim, num_blocks, heads, bias, block)
@@ -80,7 +81,7 @@ class DRSformer(RestormerShell):
         return Detected({**config, **more})
 
 
-class _Block(nn.Module):
+class _Block(GlobalBlock):
     def __init__(self, dim: int, heads: int, hidden: int, bias: bool, with_bias: bool) -> None:
         super().__init__()
         self.norm1 = nn.ModuleDict({"body": nn.LayerNorm(dim) if with_bias else ScaleNorm(dim)})
@@ -89,7 +90,7 @@ class _Block(nn.Module):
         self.ffn = _MixedScales(dim, hidden, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1["body"](x))
+        x = x + self.attended(self.attn, self.norm1["body"](x))
         x = x + self.ffn(self.norm2["body"](x))
         return x
 

@@ -18,6 +18,7 @@ from restorekit.architectures._depthwise import Depthwise
 from restorekit.architectures._maps import convolve, pointwise
 from restorekit.architectures._network import Detected
 from restorekit.architectures._restormer import (
+    GlobalBlock,
     LayerNorm,
     RestormerShell,
     by_deviation,
@@ -57,7 +58,7 @@ class Histoformer(RestormerShell):
             if given != known:
                 raise ValueError(f"{name} is {given}; there is {known}")
 
-        def block(channels: int, heads: int) -> nn.Module:
+        def block(channels: int, heads: int) -> GlobalBlock:
             return _Block(channels, heads, int(channels * ffn_expansion_factor), bias, with_bias)
 
         super().__init__(inp_channels, out_channels, dim, num_blocks, heads, bias, block)
@@ -84,7 +85,7 @@ class Histoformer(RestormerShell):
         return Detected({**config, "num_refinement_blocks": len(refinement)}, (assumed,))
 
 
-class _Block(nn.Module):
+class _Block(GlobalBlock):
     """The norms have no weights."""
 
     def __init__(self, dim: int, heads: int, hidden: int, bias: bool, with_bias: bool) -> None:
@@ -94,7 +95,7 @@ class _Block(nn.Module):
         self.ffn = _DualScales(dim, hidden, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn_g(self._norm(x))
+        x = x + self.attended(self.attn_g, self._norm(x))
         x = x + self.ffn(self._norm(x))
         return x
 

@@ -75,7 +75,8 @@ class ModelCard(_Part):
     or Y'CbCr in full range. ``reference`` and ``transfer`` name the image state it was trained for. ``padding`` is
     that of the published numbers: ``reflect`` at the far sides up to the next multiple of the grid, ``flip`` the
     mirrored picture appended there, 1..grid px always, ``none`` where any size goes. ``tile`` is the side of the tiles
-    of a network that looks at the whole tile by nature. ``estimate``: the longer side in px at which a model that
+    of a network that looks at the whole tile by nature; ``local`` is the side of the windows in which it weighs instead
+    what it would weigh over a tile, 0 for none. ``estimate``: the longer side in px at which a model that
     lights a picture as a whole sees larger ones in ``restore``; 0: their own. ``shifts_color``: low frequencies of its
     results differ from the input's. ``independent``: built from a description, not checked against code of the authors.
     """
@@ -93,6 +94,7 @@ class ModelCard(_Part):
     data: str
     padding: Literal["none", "reflect", "flip"] = "none"
     tile: int | None = None
+    local: int = pydantic.Field(default=0, ge=0)
     estimate: int = pydantic.Field(default=0, ge=0)
     precisions: tuple[Literal["fp32", "bf16", "fp16"], ...] = ("fp32",)
     shifts_color: bool = False

@@ -36,6 +36,8 @@ class Model:
     name: str
     network: Network = field(repr=False)
     card: ModelCard | None = field(default=None, repr=False)
+    local: int = 0
+    """The side in px of the windows in which the network takes its statistics, 0 for those of whole tiles."""
 
     @property
     def scale(self) -> int:
@@ -88,7 +90,7 @@ class Model:
             name=self.name,
             padding=self._padding,
             tested=self.card.precisions if self.card else ("fp32",),
-            fixed=self.card.tile if self.card and network.tiling.support == "approximate" else None,
+            fixed=self._tile,
         )
         for top, rows in made:
             yield top, self._colors(rows, image, top, gray)
@@ -96,6 +98,13 @@ class Model:
     @property
     def _limited(self) -> bool:
         return self.pixels == "y"
+
+    @property
+    def _tile(self) -> int | None:
+        """The side of tiles that the card says, for networks that look at the whole tile by nature."""
+        if self.card is None or self.local or self.network.tiling.support != "approximate":
+            return None
+        return self.card.tile
 
     @property
     def _padding(self) -> Padding:
@@ -115,15 +124,16 @@ class Model:
         return rows.mean(0, keepdim=True) if gray else rows
 
 
-def load_model(path_or_id: str | Path) -> Model:
+def load_model(path_or_id: str | Path, local: int | None = None) -> Model:
     """A model by the id of its card, or from a file of weights, whose architecture and hyperparameters it tells.
 
-    It stays in memory for the next call. Raises ModelError for an unknown id, a model without weights, and a file
-    that is no model.
+    ``local`` is the side in px of windows in which a network with attention over whole tiles takes its statistics (0:
+    over the tile, None: as the card says). It stays in memory for the next call. Raises ModelError for an unknown id, a
+    model without weights, a file that is no model, and a network or side that ``local`` does not go with.
     """
     text = os.fspath(path_or_id)
     versions = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files_of(text))
-    return _opened(text, versions)
+    return _opened(text, versions, local)
 
 
 def channels_last(network: Network) -> Network:
@@ -135,9 +145,17 @@ def channels_last(network: Network) -> Network:
 
 
 @lru_cache(maxsize=2)
-def _opened(text: str, versions: tuple[tuple[str, int, int], ...]) -> Model:
+def _opened(text: str, versions: tuple[tuple[str, int, int], ...], local: int | None) -> Model:
     found = load.opened(Path(text) if is_file(text) else text)
-    model = Model(found.card.id if found.card else text, channels_last(found.network), found.card)
+    name = found.card.id if found.card else text
+    if local is None:
+        local = found.card.local if found.card else 0
+    if local:
+        try:
+            found.network.local_statistics(local)
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from None
+    model = Model(name, channels_last(found.network), found.card, local)
     _check(model)
     return model
 

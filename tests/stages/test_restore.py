@@ -369,3 +369,28 @@ class TestEstimate:
         assert any("leave estimate out" in text for text in Restore(model="tiny.x2", estimate=16).warnings(SRGB))
         with pytest.raises(ModelError, match=r"tiny\.x2: enlarges"):
             Restore(model="tiny.x2", estimate=16)(rgb_frame(40, 40, state=SRGB))
+
+
+class TestLocal:
+    """Statistics of a tile, or of windows in it."""
+
+    def test_windows_make_a_difference_where_the_tile_is_larger(self) -> None:
+        frame = rgb_frame(96, 96, state=SRGB)
+        whole, windows = (Restore(model="tiny.rain", local=side)(frame).pixels for side in (0, 64))
+        assert not torch.equal(whole, windows)
+        by_card = Restore(model="tiny.rain")(frame).pixels
+        assert torch.equal(by_card, windows)
+
+    def test_the_tile_of_the_card_is_that_of_statistics_over_it(self) -> None:
+        """Windows stand in larger tiles than the card's, which are those for statistics over whole tiles."""
+        frame = rgb_frame(96, 160, state=SRGB)
+        tiles = {}
+        for side in (0, 64):
+            run = Run()
+            process(Pipeline([Restore(model="tiny.rain", local=side)], InputSpec(SRGB)), frame, run)
+            tiles[side] = next(iter(run.networks.values()))
+        assert "1 tile" in tiles[64] and "1 tile" not in tiles[0], tiles
+
+    def test_models_that_weigh_nothing_over_a_tile_are_refused(self) -> None:
+        with pytest.raises(ModelError, match=r"tiny\.noise: DRUNet weighs nothing in windows; leave local out"):
+            Restore(model="tiny.noise", local=64).open()
