@@ -4,12 +4,14 @@
         [--rounds 3] [--threads 1]
 
 ``../HAT`` is a checkout of the authors' repository (https://github.com/XPixelGroup/HAT,
-https://github.com/ming053l/DRCT, https://github.com/AVC2-UESTC/CRAFT-SR, https://github.com/zhengchen1999/RGT). Their
-code needs einops; the few lines of basicsr and timm that it imports are stood in for.
-Both networks get fresh weights of the authors' initialisation; their configuration is that of the paper with only
-``--groups`` residual groups, 0 for all. Times are CPU seconds of the process; the runs are taken in turns, so that
-what else the machine does falls on all of them, and a ratio is the median of the rounds' ratios to the official
-float32 run. Differences and PSNR (peak 1) are against that run, too. Allocator settings come from the environment:
+https://github.com/ming053l/DRCT, https://github.com/AVC2-UESTC/CRAFT-SR, https://github.com/zhengchen1999/RGT,
+https://github.com/cschenxiang/DRSformer, https://github.com/sunshangquan/Histoformer). Their code needs einops; the few
+lines of basicsr and timm that it imports are stood in for. Both networks get fresh weights of the authors'
+initialisation; their configuration is that of the paper, where there are residual groups with only ``--groups`` of
+them, 0 for all. Histoformer sorts, so that with fresh weights rounding makes another picture; that it agrees is tested
+in double precision. Times are CPU seconds of the process; the runs are taken in turns, so that what else the machine
+does falls on all of them, and a ratio is the median of the rounds' ratios to the official float32 run. Differences and
+PSNR (peak 1) are against that run, too. Allocator settings come from the environment:
 
     MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 python benchmarks/networks.py ...
 
@@ -27,7 +29,7 @@ import time
 import types
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, log10
 from pathlib import Path
 from typing import Any
@@ -36,19 +38,22 @@ import torch
 from torch import Tensor, nn
 
 from restorekit.architectures import create
+from restorekit.zoo.model import channels_last
 
 
 @dataclass(frozen=True)
 class Official:
     """Where a class stands in its authors' repository, and the configuration that is measured.
 
-    ``depths`` is the name of the hyperparameter with one number a residual group, like ``num_heads``.
+    ``depths`` is the name of the hyperparameter with one number a residual group, like ``num_heads``, and empty where
+    there are none. ``own`` are hyperparameters that the authors' class does not have.
     """
 
     file: str
     name: str
     config: dict[str, Any]
     depths: str = "depths"
+    own: dict[str, Any] = field(default_factory=dict)
 
 
 SHARED = {
@@ -94,6 +99,16 @@ NETWORKS = {
             "split_size": [8, 32],
         },
         depths="depth",
+    ),
+    "drsformer": Official("basicsr/models/archs/DRSformer_arch.py", "DRSformer", {}, depths=""),
+    "drsformer-light": Official(
+        "basicsr/models/archs/DRSformer_arch_200L+SPA.py", "DRSformer", {}, depths="", own={"mefc": False}
+    ),
+    "histoformer": Official(
+        "basicsr/models/archs/histoformer_arch.py",
+        "Histoformer",
+        {"dim": 36, "num_blocks": [4, 4, 6, 8], "ffn_expansion_factor": 2.667},
+        depths="",
     ),
 }
 
@@ -149,12 +164,12 @@ def measure(name: str, checkout: Path, size: int, groups: int, rounds: int) -> N
     """Prints the table of one network."""
     official = NETWORKS[name]
     config = dict(official.config)
-    if groups:
+    if groups and official.depths:
         for key in (official.depths, "num_heads"):
             config[key] = config[key][:groups]
     torch.manual_seed(0)
     theirs = official_class(official, checkout)(**config).eval()
-    ours = create(name, **config).eval()
+    ours = channels_last(create(name.partition("-")[0], **config, **official.own).eval())
     ours.load_state_dict(theirs.state_dict())
     x = picture(size)
     mixed = torch.autocast("cpu", torch.bfloat16)
@@ -176,7 +191,8 @@ def measure(name: str, checkout: Path, size: int, groups: int, rounds: int) -> N
                     seconds[label].append(time.process_time() - start)
     reference = next(iter(runs))
     parameters = sum(weight.numel() for weight in ours.parameters()) / 1e6
-    print(f"\n{name}, {config[official.depths]}, {parameters:.1f} M parameters, {size} x {size} px, x{ours.scale}")
+    depths = f" {config[official.depths]}," if official.depths else ""
+    print(f"\n{name},{depths} {parameters:.1f} M parameters, {size} x {size} px, x{ours.scale}")
     print(f"{'':30}{'CPU s':>8}{'ratio':>8}{'max diff':>10}{'PSNR dB':>9}")
     for label in runs:
         ratio = statistics.median(a / b for a, b in zip(seconds[reference], seconds[label], strict=True))
