@@ -161,7 +161,7 @@ def plan(pipeline: Pipeline, image: Frame | Bracket) -> tuple[Step, ...]:
         )
     lead = bridge(have, want, name)
     steps = (*lead, *pipeline.steps)
-    found = fold(have, [step.stage for step in steps])
+    found = fold(have, [step.stage for step in steps], frames[0].facts.known)
     if found.problems:
         raise InputError(f"{name}: does not fit pipeline {pipeline.name}: {found.problems[0][1]}")
     return tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -139,6 +139,11 @@ class Facts:
     alignment: Matrix | None = None
     exposure_gain: tuple[float, ...] | None = None
     measured: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The names of those that are known."""
+        return frozenset(each.name for each in fields(self) if getattr(self, each.name) is not None)
 
     def scaled(self, gains: Sequence[float]) -> Facts:
         """These facts after the pixels were multiplied, a gain a channel (or one for all).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -222,15 +222,15 @@ class Folded:
     problems: tuple[tuple[int, str], ...]
 
 
-def fold(start: ImageState, stages: Sequence[Stage | None]) -> Folded:
-    """Walk the state through the stages and collect every mismatch.
+def fold(start: ImageState, stages: Sequence[Stage | None], known: Collection[str] = ()) -> Folded:
+    """Walk the state through the stages and collect every mismatch; ``known`` are facts that are there from the start.
 
     ``None`` stands for a stage that is not known: what follows it is taken at its word. So is
     a stage after a complaint, so that one mistake is reported once.
     """
     state, states = start, [start]
     problems: list[tuple[int, str]] = []
-    facts: set[str] = set()
+    facts = set(known)
     guessing = False
     for index, stage in enumerate(stages):
         if stage is None:

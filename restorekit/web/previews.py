@@ -55,17 +55,27 @@ def for_reduced(pipeline: Pipeline, share: float) -> Pipeline:
 
 
 @dataclass
-class _Merged:
+class _Kept:
+    """What the first steps of a pipeline made of a picture."""
+
     steps: tuple[Step, ...]
     image: Frame | Bracket
-    frame: Frame
+    frame: Frame | Bracket
+
+    def begins(self, steps: tuple[Step, ...], image: Frame | Bracket) -> bool:
+        return self.image is image and self.steps == steps[: len(self.steps)]
 
 
 class Preview:
-    """Previews of one picture, one after the other."""
+    """Previews of one picture, one after the other.
+
+    What stands before the first step that changed is kept, so that a slider costs its own stage and those after it; and
+    what a bracket was merged to.
+    """
 
     def __init__(self) -> None:
-        self._merged: _Merged | None = None
+        self._kept: _Kept | None = None
+        self._last: tuple[Step, ...] = ()
 
     def make(self, pipeline: Pipeline, small: Frame | Bracket, cancelled: Callable[[], bool]) -> Picture:
         """What a pipeline's output shows of a small copy.
@@ -79,12 +89,23 @@ class Preview:
         run = Run(cancelled=cancelled, keep_memory=True)
         last = tap_index(pipeline.outputs[shown_output(pipeline)], [step.id for step in pipeline.steps])
         steps = pipeline.steps[: last + 1]
+        image, done = self._begun(pipeline, steps, small, run)
+        first = None if done else pipeline.input
+        return shown(process(Pipeline(steps[done:], first, name=pipeline.name), image, run))
+
+    def _begun(
+        self, pipeline: Pipeline, steps: tuple[Step, ...], small: Frame | Bracket, run: Run
+    ) -> tuple[Frame | Bracket, int]:
+        """What the first steps made, and how many they are."""
         merging = [number for number, step in enumerate(steps) if isinstance(step.stage, BracketStage)]
-        if not merging:
-            return shown(process(Pipeline(steps, pipeline.input, name=pipeline.name), small, run))
-        head, rest = steps[: merging[-1] + 1], steps[merging[-1] + 1 :]
-        known = self._merged
-        if known is None or known.steps != head or known.image is not small:
-            frame = process(Pipeline(head, pipeline.input, name=pipeline.name), small, run)
-            known = self._merged = _Merged(head, small, frame)
-        return shown(process(Pipeline(rest, name=pipeline.name), known.frame, run))
+        least = merging[-1] + 1 if merging else 0
+        same = next((n for n, (a, b) in enumerate(zip(steps, self._last, strict=False)) if a != b), 0)
+        self._last = steps
+        wanted = max(least, same)
+        known = self._kept if self._kept is not None and self._kept.begins(steps, small) else None
+        if known is None or len(known.steps) < wanted:
+            image, done = (small, 0) if known is None else (known.frame, len(known.steps))
+            if wanted > done:
+                head = Pipeline(steps[done:wanted], None if done else pipeline.input, name=pipeline.name)
+                known = self._kept = _Kept(steps[:wanted], small, process(head, image, run))
+        return (small, 0) if known is None else (known.frame, len(known.steps))
