@@ -68,7 +68,7 @@ class Histoformer(RestormerShell):
             channels = dim << level
             setattr(self, f"reduce_chan_level_{level}", nn.Conv2d(channels + 3, channels, 1, bias=bias))
         # Trained on patches of up to 362 px. From 8 px on, what differs next to a cut is what differs everywhere.
-        self.tiling = Tiling("approximate", grid=8, halo=16, minimum=8, fixed=360, memory=10240)
+        self.tiling = Tiling("approximate", grid=8, halo=16, minimum=8, fixed=360, memory=10240 * dim // 36)
 
     def lowered(self, level: int, maps: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
         maps, picture = super().lowered(level, maps, picture)[0], self._layer(f"skip_patch_embed{level}")(picture)
