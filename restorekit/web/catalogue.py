@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from restorekit import bundled
 from restorekit.errors import RestorekitError
+from restorekit.pipeline import Pipeline
 from restorekit.schema import load
 from restorekit.stages import Restore
 from restorekit.zoo import cards, store
@@ -32,16 +33,20 @@ MODEL_COLUMNS = {
 
 @dataclass(frozen=True)
 class Offer:
-    """A shipped pipeline: what it is for, what it lacks to run, and perhaps a small picture of what it does."""
+    """A shipped pipeline: what it is for, and perhaps a small picture of what it does.
+
+    ``lacks`` are the models without weights here, and what brings them.
+    """
 
     name: str
     summary: str
-    lacks: tuple[str, ...]
+    lacks: Mapping[str, str]
     picture: Path | None
 
     @property
     def label(self) -> str:
-        return f"{self.name} (needs weights)" if self.lacks else self.name
+        told = f"{self.name}: {self.summary}"
+        return f"{told} (model not installed)" if self.lacks else told
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,12 @@ class Example:
 
 
 def offers() -> Mapping[str, Offer]:
-    """The shipped pipelines by name; what they lack is looked up anew, since weights may have come."""
+    """The shipped pipelines by name, those that cannot run last; weights are looked up anew, they may have come."""
     found = {}
     for name, (summary, models) in _shipped().items():
-        lacking = [cards.card(id) for id in models]
-        lacks = tuple(f"{card.id}: {store.cure(card)}" for card in lacking if store.weights_path(card) is None)
         picture = ASSETS / f"{name}.jpg"
-        found[name] = Offer(name, summary, lacks, picture if picture.is_file() else None)
-    return found
+        found[name] = Offer(name, summary, _without_weights(models), picture if picture.is_file() else None)
+    return dict(sorted(found.items(), key=lambda item: bool(item[1].lacks)))
 
 
 @cache
@@ -70,9 +73,23 @@ def _shipped() -> Mapping[str, tuple[str, tuple[str, ...]]]:
     found = {}
     for name in bundled.pipelines():
         pipeline = load(name)
-        stages = [step.stage for step in pipeline.steps]
-        found[name] = pipeline.summary, tuple(stage.model for stage in stages if isinstance(stage, Restore))
+        found[name] = pipeline.summary, _models(pipeline)
     return found
+
+
+def missing(pipeline: Pipeline) -> Mapping[str, str]:
+    """The models of a pipeline that have no weights here, and what brings them."""
+    return _without_weights(_models(pipeline))
+
+
+def _models(pipeline: Pipeline) -> tuple[str, ...]:
+    stages = [step.stage for step in pipeline.steps]
+    return tuple(stage.model for stage in stages if isinstance(stage, Restore) and stage.model in cards.files())
+
+
+def _without_weights(models: Sequence[str]) -> Mapping[str, str]:
+    known = [cards.card(id) for id in models]
+    return {card.id: store.cure(card) for card in known if store.weights_path(card) is None}
 
 
 def examples() -> tuple[Example, ...]:
@@ -88,7 +105,7 @@ def examples() -> tuple[Example, ...]:
 
 
 def model_rows() -> list[list[str]]:
-    """The models in rows of :data:`MODEL_COLUMNS`; a card that is broken is left out."""
+    """The models in rows of :data:`MODEL_COLUMNS`, installed ones first; a card that is broken is left out."""
     rows = []
     for id in cards.files():
         try:
@@ -106,4 +123,4 @@ def model_rows() -> list[list[str]]:
             for found in (card.measured, card.published)
         ]
         rows.append([card.id, card.task, f"x{card.scale}", card.licence, status, *scores, how])
-    return rows
+    return sorted(rows, key=lambda row: row[list(MODEL_COLUMNS).index("weights")] != "installed")
