@@ -1,14 +1,14 @@
-"""The files that a pipeline's result can be taken home as: those it declares, and other formats that can hold it."""
+"""The files that a pipeline's result can be downloaded as: those it declares, and other formats that can hold it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from restorekit.io.formats import Format, OutputColor, OutputSpec
 from restorekit.pipeline import Pipeline, output_problems
 
-AS_SAID = "as the pipeline says"
+AS_SAID = "The pipeline's own"
 
 _OFFERED: Mapping[str, tuple[Format, int | None]] = {
     "JPEG": ("jpeg", None),
@@ -18,6 +18,8 @@ _OFFERED: Mapping[str, tuple[Format, int | None]] = {
     "TIFF, 16 bit": ("tiff", 16),
     "EXR, linear light": ("exr", None),
 }
+CHOICES = (AS_SAID, *_OFFERED)
+"""All that can be chosen; :func:`deliverables` tells which of them a pipeline bears."""
 
 
 def deliverables(pipeline: Pipeline) -> Mapping[str, tuple[OutputSpec, ...]]:
@@ -34,6 +36,11 @@ def deliverables(pipeline: Pipeline) -> Mapping[str, tuple[OutputSpec, ...]]:
         if spec is not None:
             found[name] = (spec,)
     return found
+
+
+def declared(outputs: Sequence[OutputSpec]) -> str:
+    """The formats that a pipeline itself declares, in words: ``EXR and Ultra HDR JPEG``."""
+    return " and ".join("Ultra HDR JPEG" if spec.format == "ultrahdr" else spec.format.upper() for spec in outputs)
 
 
 def _candidates(pipeline: Pipeline, kind: Format, bits: int | None) -> Iterator[OutputSpec]:

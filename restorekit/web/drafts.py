@@ -108,6 +108,22 @@ class Draft:
             return tuple(str(error).splitlines())
         return ()
 
+    def complaints(self) -> tuple[str, ...]:
+        """The problems in words of the page: stages by number and name, no places in a file."""
+        try:
+            self.pipeline()
+        except PipelineError as error:
+            first = self.text.splitlines().index("stages:") + 2 if self.parts else 1  # each stage is one line
+            return tuple(self._complaint(problem, problem.line - first) for problem in error.problems)
+        return ()
+
+    def _complaint(self, problem: Problem, index: int) -> str:
+        if not self.parts or not 0 <= index < len(self.parts):
+            return problem.message
+        name = self.parts[index].name
+        told = problem.message.removeprefix(name).lstrip(": ")
+        return f"Stage {index + 1}, {name}: {told}"
+
     @property
     def text(self) -> str:
         """The pipeline as YAML, with the outputs that are wanted where it can be written so."""

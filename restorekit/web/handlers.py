@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import gradio as gr
 
 from restorekit.errors import Cancelled, PipelineError, RestorekitError
 from restorekit.frame import Bracket
+from restorekit.io.formats import OutputSpec
 from restorekit.pipeline import Pipeline
 from restorekit.web import catalogue, drafts, words
 from restorekit.web.controls import Control
-from restorekit.web.deliverables import AS_SAID, deliverables
+from restorekit.web.deliverables import AS_SAID, declared, deliverables
 from restorekit.web.display import Picture, cut, histogram, saved, with_clipping
 from restorekit.web.drafts import Draft
 from restorekit.web.growth import check
@@ -24,6 +25,7 @@ from restorekit.web.sessions import Result, Session, Sessions
 
 CUT_PX = 768
 OWN = "of my own"
+STOPPING = "Stopping ..."
 Updates = dict[str, Any]
 """New values by the names of components; those that are not named stay as they are."""
 
@@ -45,35 +47,59 @@ class Handlers:
         """A new tab."""
         return self._drafted(self.session(request))
 
+    def reading(self, sent: Sequence[str] | None, request: gr.Request) -> Updates:
+        """Files were dropped, and will be read; the pipeline that is chosen now may give way to one that takes them."""
+        session = self.session(request)
+        session.asked = session.draft
+        return {"state": words.busy(f"Reading {_files(len(sent or ()))} ...")}
+
+    def reading_example(self, number: int, request: gr.Request) -> Updates:
+        """An example was chosen, and will be read."""
+        return self.reading([path.name for path in catalogue.examples()[number].files], request)
+
     def drop(self, sent: Sequence[str] | None, request: gr.Request) -> Updates:
-        """Files were dropped: a pipeline that takes them is chosen where the present one does not."""
-        if not sent:
-            return {}
-        return self._taken(self.session(request), [Path(path) for path in sent], "", copy=False)
+        """Files that were dropped are read."""
+        return self._taken(self.session(request), [Path(path) for path in sent or ()], copy=False)
 
     def example(self, number: int, request: gr.Request) -> Updates:
-        """An example was chosen."""
-        example = catalogue.examples()[number]
-        return self._taken(self.session(request), example.files, example.pipeline, copy=True)
+        """The files of an example are read."""
+        return self._taken(self.session(request), catalogue.examples()[number].files, copy=True)
 
-    def _taken(self, session: Session, files: Sequence[Path], pipeline: str, *, copy: bool) -> Updates:
+    def _taken(self, session: Session, files: Sequence[Path], *, copy: bool) -> Updates:
         try:
-            source = self.sessions.take(session, files, copy=copy)
+            brought = words.brought(self.sessions.take(session, files, copy=copy))
         except RestorekitError as error:
-            said = session.told(error).splitlines()
-            return {"files": None, "brought": words.problems(said)}
-        name = pipeline or _suited(session)
-        if name:
-            session.draft = drafts.shipped(name)
-        session.draft = replace(session.draft, together=source.is_bracket)
-        cleared = {
+            brought = words.problems(session.told(error).splitlines())
+            session.forget()
+        return {
             "files": None,
-            "brought": words.brought(source),
+            "brought": brought,
+            "slider": None,
+            "histogram": "",
             "made": gr.update(value=None, visible=False),
             "cut": None,
             "overview": None,
+            "hdr": words.hdr(None),
+            "clipping": False,
+            **_panels(visible=False),
         }
-        return {**cleared, "hdr": words.hdr(None), "clipping": False, **self._drafted(session), **self._look(session)}
+
+    def suit(self, request: gr.Request) -> Updates:
+        """A pipeline that takes what was dropped is chosen where the present one does not."""
+        session = self.session(request)
+        return self._suited(session, "" if session.source is None else _suited(session))
+
+    def suit_example(self, number: int, request: gr.Request) -> Updates:
+        """The pipeline of an example is chosen."""
+        return self._suited(self.session(request), catalogue.examples()[number].pipeline)
+
+    def _suited(self, session: Session, name: str) -> Updates:
+        """Choose a pipeline, unless another one was chosen since the files were dropped."""
+        draft = session.draft
+        if name and draft.head is session.asked.head:
+            draft = drafts.shipped(name)
+        together = session.source is not None and session.source.is_bracket
+        return self._changed(session, replace(draft, together=together))
 
     def choose(self, name: str, request: gr.Request) -> Updates:
         """A shipped pipeline was chosen."""
@@ -109,7 +135,8 @@ class Handlers:
 
     def _changed(self, session: Session, draft: Draft) -> Updates:
         session.draft = draft
-        return {**self._drafted(session), **self._look(session)}
+        session.changed()
+        return {**self._drafted(session), **self._looking(session)}
 
     def set(self, places: Sequence[tuple[int, Control]], values: Sequence[Any], request: gr.Request) -> Updates:
         """Controls were moved: those whose value is another are taken over."""
@@ -125,11 +152,15 @@ class Handlers:
                 continue
             if value != session.draft.value(index, control.name):
                 session.draft = session.draft.set(index, control.name, value)
-        return {**self._texts(session, complaints), **self._look(session)}
+        session.changed()
+        return {**self._texts(session, complaints), **self._looking(session)}
 
     def deliver(self, wanted: str, quality: float, request: gr.Request) -> Updates:
         """Another format, or another quality."""
         session = self.session(request)
+        if wanted not in _deliverables(session.draft):
+            held = f"{wanted} cannot hold what this pipeline makes; choose another file, or another pipeline"
+            return {**self._texts(session, [held]), **self._formats(session)}
         same = wanted == session.draft.wanted
         session.draft = replace(session.draft, wanted=wanted, quality=int(quality) if same else None)
         return {**self._texts(session), **self._formats(session)}
@@ -147,21 +178,28 @@ class Handlers:
         """The button was pressed: from now on it can be stopped."""
         self.session(request).stop.clear()
         waiting = words.progress(Moment("waiting for a free place", 0.0))
-        return {"state": waiting, "develop": gr.update(interactive=False), "cancel": gr.update(visible=True)}
+        stoppable = gr.update(visible=True, interactive=True)
+        return {"state": waiting, "develop": gr.update(interactive=False), "cancel": stoppable}
 
-    def cancel(self, request: gr.Request) -> None:
+    def cancel(self, request: gr.Request) -> Updates:
+        """The run was told to stop, and will once the step in work lets it."""
         self.session(request).stop.set()
+        return {"state": words.busy(STOPPING), "cancel": gr.update(interactive=False)}
 
     def develop(self, request: gr.Request) -> Iterator[Updates]:
         """The full-size run: progress, then the result, its files and what is known of it."""
         session = self.session(request)
         free: Updates = {"develop": gr.update(interactive=True), "cancel": gr.update(visible=False)}
         try:
+            if lacking := catalogue.missing(session.draft.pipeline()):
+                yield {**free, "state": words.lacking(lacking)}
+                return
             for moment in run(session, self.sessions):
                 if isinstance(moment, Moment):
-                    yield {"state": words.progress(moment)}
+                    yield {"state": words.busy(STOPPING) if session.stop.is_set() else words.progress(moment)}
                     continue
                 session.keep(moment)
+                session.seen_updates = {}
                 yield {
                     **free,
                     "state": words.result(moment),
@@ -172,7 +210,11 @@ class Handlers:
                     "overview": str(saved(_small(moment.after), session.place("overview"))),
                     "hdr": words.hdr(moment.hdr),
                     "clipping": False,
+                    "made_with": words.made_with(moment, session.draft.text),
+                    **_panels(visible=True),
                 }
+        except PipelineError:
+            yield {**free, "state": words.problems(session.draft.complaints())}
         except Cancelled as stopped:
             yield {**free, "state": words.note(str(stopped))}
         except RestorekitError as error:
@@ -201,31 +243,48 @@ class Handlers:
         x, y = chosen.index[0] / wide, chosen.index[1] / high
         return {"x": round(100 * x, 1), "y": round(100 * y, 1), "cut": self._cut(session, session.result, x, y)}
 
-    def _look(self, session: Session) -> Updates:
+    def look(self, request: gr.Request) -> Updates:
         """The slider, the histogram and a word: what the draft makes of the small copy. Older wishes give way."""
+        session = self.session(request)
+        with session.previewing:
+            change = session.changes
+            if change != session.seen_change:
+                updates = self._look(session, change)
+                if not session.is_newest(change):
+                    return {}
+                session.seen_change, session.seen_updates = change, updates
+            return session.seen_updates
+
+    def _look(self, session: Session, change: int) -> Updates:
         source = session.source
         if source is None:
             return {"state": words.note(NOTHING)}
-        ticket = session.newest()
         before = source.before
+        nothing: Updates = {"slider": None, "histogram": ""}
         try:
             pipeline = session.draft.pipeline()
             check(pipeline, source.size, self.sessions.settings)
             if runs_model(pipeline):
-                picture, said = before, "This pipeline runs a learned model: the button shows what it does."
+                lacks = "No preview, and no picture: this pipeline runs a learned model that is not installed here."
+                does = "This pipeline runs a learned model: the button shows what it does."
+                picture, said = before, lacks if catalogue.missing(pipeline) else does
             else:
                 small = for_reduced(pipeline, source.share)
-                picture = session.preview.make(small, source.small, lambda: not session.is_newest(ticket))
+                picture = session.preview.make(small, source.small, lambda: not session.is_newest(change))
                 said = "Preview at reduced size; the button makes the files."
-        except (PipelineError, Cancelled):  # the problems are said elsewhere
+        except PipelineError:
+            return {**nothing, "state": words.note("No preview: the pipeline has problems, which stand at its stages.")}
+        except Cancelled:
             return {}
         except RestorekitError as error:
-            return {"state": words.problems(session.told(error).splitlines())}
-        if not session.is_newest(ticket):
-            return {}
+            return {**nothing, "state": words.problems(session.told(error).splitlines())}
         source.shown = source.shown or str(saved(before, session.place("before")))
         after = source.shown if picture is before else str(saved(picture, session.place("preview")))
         return {"slider": (source.shown, after), "histogram": histogram(picture), "state": words.note(said)}
+
+    def _looking(self, session: Session) -> Updates:
+        """What is said until the preview is there."""
+        return {"state": words.busy("Making the preview ...")} if session.source is not None else {}
 
     def _pair(self, session: Session, result: Result, after: Path) -> tuple[str, str]:
         return str(saved(result.before, session.place("whole"))), str(after)
@@ -247,28 +306,47 @@ class Handlers:
             **self._texts(session),
             "pipeline": choice,
             "offer": words.offer(offers.get(choice)),
-            "form": session.newest(),
+            "form": session.numbered(),
         }
 
     def _formats(self, session: Session) -> Updates:
         """What can be written, and the quality where that is lossy and chosen here."""
-        try:
-            found = deliverables(session.draft.declared())
-        except PipelineError:
-            found = {AS_SAID: ()}
+        found = _deliverables(session.draft)
         if session.draft.wanted not in found:
             session.draft = replace(session.draft, wanted=AS_SAID, quality=None)
         wanted = session.draft.wanted
         lossy = wanted != AS_SAID and found[wanted][0].format in ("jpeg", "ultrahdr", "avif")
         quality = session.draft.quality or (found[wanted][0].quality if lossy else 95)
+        said = declared(found[AS_SAID])
         return {
-            "formats": gr.update(choices=list(found), value=wanted),
+            "formats": gr.update(label=f"File (the pipeline's own: {said})" if said else "File", value=wanted),
             "quality": gr.update(visible=lossy, value=quality),
         }
 
     def _texts(self, session: Session, complaints: Sequence[str] = ()) -> Updates:
         draft = session.draft
-        return {"yaml": draft.text, "problems": words.problems([*complaints, *draft.problems()])}
+        return {
+            "yaml": draft.text,
+            "problems": words.problems([*complaints, *draft.complaints()]),
+            "made_with": words.made_with(session.result, draft.text),
+        }
+
+
+def _panels(*, visible: bool) -> Updates:
+    """Whether the panels are shown that need a result."""
+    return {name: gr.update(visible=visible) for name in ("detail", "hdr_panel")}
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def _deliverables(draft: Draft) -> Mapping[str, tuple[OutputSpec, ...]]:
+    """What a draft can be written as; one with problems as it says only."""
+    try:
+        return deliverables(draft.declared())
+    except PipelineError:
+        return {AS_SAID: ()}
 
 
 def _small(picture: Picture) -> Picture:

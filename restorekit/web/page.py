@@ -14,14 +14,19 @@ from restorekit.registry import stage_class, stage_entries
 from restorekit.state import SHORTHANDS
 from restorekit.web import catalogue, words
 from restorekit.web.controls import Control, controls, needs_file
-from restorekit.web.deliverables import AS_SAID
+from restorekit.web.deliverables import AS_SAID, CHOICES
 from restorekit.web.handlers import OWN, Handlers, Updates
 from restorekit.web.settings import Settings
 
 LOOK = ("slider", "histogram", "state")
-DRAFT = ("yaml", "problems", "pipeline", "offer", "formats", "quality", "form")
-RESULT = ("made", "cut", "overview", "hdr", "clipping")
-PREVIEWS: dict[str, Any] = {"concurrency_id": "preview", "concurrency_limit": 2, "show_progress": "hidden"}
+TEXTS = ("yaml", "problems", "made_with")
+DRAFT = (*TEXTS, "pipeline", "offer", "formats", "quality", "form")
+TAGLINE = "Drop a photo, a RAW file or an exposure bracket, choose what is to be done, and make the picture."
+RESULT = ("made", "made_with", "cut", "overview", "hdr", "clipping", "detail", "hdr_panel")
+QUIET: dict[str, Any] = {"show_progress": "hidden"}
+DRAFTS: dict[str, Any] = {"concurrency_id": "draft", "concurrency_limit": 1, **QUIET}
+"""Changes of drafts, and forms drawn of them, take their turns: each is short."""
+PREVIEWS: dict[str, Any] = {"concurrency_id": "preview", "concurrency_limit": 2, **QUIET}
 
 
 def build(handlers: Handlers) -> gr.Blocks:
@@ -29,13 +34,14 @@ def build(handlers: Handlers) -> gr.Blocks:
     page: gr.Blocks
     with gr.Blocks(title="restorekit", analytics_enabled=False, fill_width=True) as page:
         parts: dict[str, Any] = {"form": gr.State(0)}
-        gr.HTML(f'<h1 class="rk-title">restorekit <span>{__version__}</span></h1>', padding=False)
+        gr.HTML(f'<h1 class="rk-title">restorekit <span>{__version__}</span></h1><p>{TAGLINE}</p>', padding=False)
         with gr.Tab("Pictures"), gr.Row(elem_classes="rk-page"):
-            with gr.Column(scale=2, min_width=320):
+            with gr.Column(elem_classes="rk-choice", min_width=0):
                 _input(parts, handlers.sessions.settings)
-                _editor(parts, handlers)
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(elem_classes="rk-picture", min_width=0):
                 _output(parts)
+            with gr.Column(elem_classes="rk-editor", min_width=0):
+                _editor(parts, handlers)
         with gr.Tab("Models"):
             gr.Dataframe(
                 catalogue.model_rows(), headers=list(catalogue.MODEL_COLUMNS),
@@ -54,6 +60,7 @@ def _input(parts: dict[str, Any], settings: Settings) -> None:
     )  # fmt: skip
     parts["brought"] = gr.HTML(elem_id="brought", padding=False)
     with gr.Row(elem_id="examples"):
+        gr.HTML(words.note("Examples:"), padding=False, min_width=70)
         parts["examples"] = [gr.Button(each.title, size="sm", min_width=90) for each in catalogue.examples()]
     choices = [(offer.label, name) for name, offer in catalogue.offers().items()]
     parts["pipeline"] = gr.Dropdown([*choices, OWN], label="Pipeline", elem_id="pipeline", filterable=False)
@@ -74,14 +81,14 @@ def _editor(parts: dict[str, Any], handlers: Handlers) -> None:
         parts["yaml"] = gr.Code(
             language="yaml", label="restorekit run mine.yaml in out", interactive=True, elem_id="yaml"
         )
-        parts["paste"] = gr.Button("Take over what I wrote", size="sm", elem_id="paste")
+        parts["paste"] = gr.Button("Apply", size="sm", elem_id="paste")
 
 
 def _form(parts: dict[str, Any], handlers: Handlers) -> None:
     """The controls of every stage; drawn anew when stages come, go or move, not when values change."""
 
     @gr.render(  # type: ignore[untyped-decorator]
-        inputs=[parts["form"]], triggers=[parts["form"].change], show_progress="hidden"
+        inputs=[parts["form"]], triggers=[parts["form"].change], **DRAFTS
     )
     def form(_: int, request: gr.Request) -> None:
         draft = handlers.session(request).draft
@@ -97,17 +104,14 @@ def _form(parts: dict[str, Any], handlers: Handlers) -> None:
                 with gr.Row(elem_classes="rk-moves"):
                     for change, text in (("up", "Move up"), ("down", "Move down"), ("remove", "Remove")):
                         button = gr.Button(text, size="sm", min_width=60)
-                        _on(button.click, handlers.edit, parts, (*DRAFT, *LOOK), given=(change, index), **PREVIEWS)
+                        _change(button.click, handlers, handlers.edit, parts, given=(change, index), mode="once")
         if not fields:
             return
 
         def set_all(request: gr.Request, *values: Any) -> Updates:
             return handlers.set(places, values, request)
 
-        _on(
-            [field.input for field in fields], set_all, parts, ("yaml", "problems", *LOOK), fields,
-            trigger_mode="always_last", **PREVIEWS,
-        )  # fmt: skip
+        _change([field.input for field in fields], handlers, set_all, parts, fields, names=TEXTS)
 
 
 def _field(control: Control, value: Any) -> Any:
@@ -135,64 +139,93 @@ def _output(parts: dict[str, Any]) -> None:
         type="filepath",
     )  # fmt: skip
     with gr.Row(elem_classes="rk-actions"):
-        parts["formats"] = gr.Dropdown([AS_SAID], value=AS_SAID, label="File", elem_id="formats", min_width=150)
+        parts["formats"] = gr.Dropdown(
+            list(CHOICES), value=AS_SAID, label="File", elem_id="formats", min_width=150, filterable=False
+        )
         parts["quality"] = gr.Slider(
             1, 100, 95, step=1, label="Quality", min_width=150, visible=False, elem_id="quality"
         )
         parts["develop"] = gr.Button("Make the picture", variant="primary", elem_id="develop", min_width=150)
         parts["cancel"] = gr.Button("Stop", variant="stop", visible=False, elem_id="cancel", min_width=80)
     parts["state"] = gr.HTML(elem_id="state", padding=False)
-    parts["made"] = gr.File(label="Take home", interactive=False, file_count="multiple", visible=False, elem_id="made")
-    with gr.Row():
+    parts["made_with"] = gr.HTML(elem_id="made-with", padding=False)
+    parts["made"] = gr.File(label="Download", interactive=False, file_count="multiple", visible=False, elem_id="made")
+    parts["histogram"] = gr.HTML(elem_id="histogram", padding=False)
+    with gr.Row(visible=False, elem_id="detail") as parts["detail"]:
         with gr.Column(scale=1, min_width=260):
-            parts["histogram"] = gr.HTML(elem_id="histogram", padding=False)
             parts["clipping"] = gr.Checkbox(label="Mark clipped parts: red too bright, blue black", elem_id="clipping")
             parts["overview"] = gr.Image(
                 label="Click a place", interactive=False, type="filepath", height=220, buttons=[], elem_id="overview"
             )
-            parts["x"] = gr.Slider(0, 100, 50, label="Across (%)", elem_id="x")
-            parts["y"] = gr.Slider(0, 100, 50, label="Down (%)", elem_id="y")
+            parts["x"] = gr.Slider(0, 100, 50, label="1:1 detail: across (%)", elem_id="x")
+            parts["y"] = gr.Slider(0, 100, 50, label="1:1 detail: down (%)", elem_id="y")
         with gr.Column(scale=2, min_width=300):
             parts["cut"] = gr.ImageSlider(
                 label="Pixel by pixel, 1:1", interactive=False, max_height=560, elem_id="cut", buttons=["fullscreen"],
                 type="filepath",
             )  # fmt: skip
-    with gr.Accordion("HDR", open=False):
+    with gr.Accordion("HDR", open=False, visible=False, elem_id="hdr-panel") as parts["hdr_panel"]:
         parts["hdr"] = gr.HTML(words.hdr(None), elem_id="hdr", padding=False)
 
 
 def _bind(page: gr.Blocks, parts: dict[str, Any], handlers: Handlers) -> None:
-    everything = (*DRAFT, *LOOK, *RESULT)
-    quiet: dict[str, Any] = {"show_progress": "hidden"}
-    _on(page.load, handlers.begin, parts, DRAFT, **quiet)
+    _on(page.load, handlers.begin, parts, DRAFT, **DRAFTS)
     page.unload(handlers.close)
-    _on(parts["files"].upload, handlers.drop, parts, ("files", "brought", *everything), [parts["files"]], **PREVIEWS)
+    sent = [parts["files"]]
+    _brought(parts["files"].upload, handlers, (handlers.reading, handlers.drop, handlers.suit), parts, sent)
     for number, button in enumerate(parts["examples"]):
-        _on(button.click, handlers.example, parts, ("files", "brought", *everything), given=(number,), **PREVIEWS)
-    _on(parts["pipeline"].input, handlers.choose, parts, (*DRAFT, *LOOK), [parts["pipeline"]], **PREVIEWS)
-    added = [parts["stage"], parts["after"]]
-    _on(parts["add"].click, handlers.add, parts, (*DRAFT, *LOOK), added, **PREVIEWS)
-    _on(parts["start"].input, handlers.start, parts, (*DRAFT, *LOOK), [parts["start"]], **PREVIEWS)
-    _on(parts["paste"].click, handlers.paste, parts, (*DRAFT, *LOOK), [parts["yaml"]], **PREVIEWS)
+        steps = (handlers.reading_example, handlers.example, handlers.suit_example)
+        _brought(button.click, handlers, steps, parts, (), (number,))
+    _change(parts["pipeline"].input, handlers, handlers.choose, parts, [parts["pipeline"]])
+    _change(parts["add"].click, handlers, handlers.add, parts, [parts["stage"], parts["after"]], mode="once")
+    _change(parts["start"].input, handlers, handlers.start, parts, [parts["start"]])
+    _change(parts["paste"].click, handlers, handlers.paste, parts, [parts["yaml"]])
     delivery = [parts["formats"], parts["quality"]]
-    _on(
-        [parts["formats"].input, parts["quality"].release],
-        handlers.deliver,
-        parts,
-        ("yaml", "problems"),
-        delivery,
-        **quiet,
-    )
-    pressed = _on(parts["develop"].click, handlers.arm, parts, ("state", "develop", "cancel"), queue=False, **quiet)
+    wanted = [parts["formats"].input, parts["quality"].release]
+    _on(wanted, handlers.deliver, parts, (*TEXTS, "formats", "quality"), delivery, trigger_mode="always_last", **DRAFTS)
+    pressed = _on(parts["develop"].click, handlers.arm, parts, ("state", "develop", "cancel"), queue=False, **QUIET)
     _on(
         pressed.then, handlers.develop, parts, ("develop", "cancel", *LOOK, *RESULT), concurrency_id="full",
-        concurrency_limit=handlers.sessions.settings.jobs, **quiet,
+        concurrency_limit=handlers.sessions.settings.jobs, **QUIET,
     )  # fmt: skip
-    parts["cancel"].click(handlers.cancel, queue=False, api_visibility="private", **quiet)
+    _on(parts["cancel"].click, handlers.cancel, parts, ("state", "cancel"), queue=False, **QUIET)
     _on(parts["clipping"].input, handlers.clipping, parts, ("slider",), [parts["clipping"]], **PREVIEWS)
     place = [parts["x"], parts["y"]]
     _on([each.release for each in place], handlers.place, parts, ("cut",), place, **PREVIEWS)
     _on(parts["overview"].select, handlers.click, parts, ("x", "y", "cut"), **PREVIEWS)
+
+
+def _brought(
+    trigger: Any,
+    handlers: Handlers,
+    steps: Sequence[Callable[..., Updates]],
+    parts: dict[str, Any],
+    inputs: Sequence[Any],
+    given: Sequence[Any] = (),
+) -> None:
+    """Bind what happens to files: said at once, read, a pipeline chosen for them, and previewed."""
+    reading, take, suit = steps
+    files = ("files", "brought", "slider", "histogram", *RESULT)
+    last: dict[str, Any] = {"given": given, "trigger_mode": "always_last", **QUIET}
+    begun = _on(trigger, reading, parts, ("state",), inputs, queue=False, **last)
+    taken = _on(begun.then, take, parts, files, inputs, concurrency_id="read", concurrency_limit=2, **last)
+    _change(taken.then, handlers, suit, parts, given=given)
+
+
+def _change(
+    trigger: Any,
+    handlers: Handlers,
+    handler: Callable[..., Updates],
+    parts: dict[str, Any],
+    inputs: Sequence[Any] = (),
+    *,
+    names: Sequence[str] = DRAFT,
+    given: Sequence[Any] = (),
+    mode: str = "always_last",
+) -> None:
+    """Bind a change of the draft, and the preview that follows it. Of changes that wait for one the last is made."""
+    changed = _on(trigger, handler, parts, (*names, "state"), inputs, given=given, trigger_mode=mode, **DRAFTS)
+    _on(changed.then, handlers.look, parts, LOOK, trigger_mode="always_last", **PREVIEWS)
 
 
 def _on(

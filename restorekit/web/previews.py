@@ -37,6 +37,17 @@ def runs_model(pipeline: Pipeline) -> bool:
     return any(isinstance(step.stage, RowStage) for step in pipeline.steps)
 
 
+def takes_bracket(pipeline: Pipeline) -> bool:
+    """Whether a pipeline makes one picture of several frames."""
+    return pipeline.input is not None and pipeline.input.state.frames != "single"
+
+
+def require_bracket(pipeline: Pipeline, brought: Frame | Bracket) -> None:
+    """Raises RestorekitError for one picture where a pipeline makes one of several."""
+    if takes_bracket(pipeline) and isinstance(brought, Frame):
+        raise RestorekitError(f"{pipeline.name} makes one picture of several: drop all exposures of the scene together")
+
+
 def for_reduced(pipeline: Pipeline, share: float) -> Pipeline:
     """A pipeline for a picture of this share of the size: what is declared in px becomes so many px less."""
     for step in pipeline.steps if share < 1 else ():
@@ -82,10 +93,9 @@ class Preview:
 
         Raises Cancelled once it is not wanted any more, and RestorekitError where the picture does not fit.
         """
-        if isinstance(small, Bracket) and (pipeline.input is None or pipeline.input.state.frames == "single"):
+        if isinstance(small, Bracket) and not takes_bracket(pipeline):
             small = small.reference
-        if isinstance(small, Frame) and pipeline.input is not None and pipeline.input.state.frames != "single":
-            raise RestorekitError(f"pipeline {pipeline.name} takes a bracket; drop all of its files at once")
+        require_bracket(pipeline, small)
         run = Run(cancelled=cancelled, keep_memory=True)
         last = tap_index(pipeline.outputs[shown_output(pipeline)], [step.id for step in pipeline.steps])
         steps = pipeline.steps[: last + 1]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from restorekit import device as devices
@@ -17,8 +18,9 @@ from restorekit.jobs import Job, plan
 from restorekit.pipeline import Pipeline
 from restorekit.runner import Runner, RunOptions
 from restorekit.web.display import fitted, saved, shown
+from restorekit.web.drafts import Draft
 from restorekit.web.growth import check
-from restorekit.web.previews import shown_output
+from restorekit.web.previews import require_bracket, shown_output, takes_bracket
 from restorekit.web.sessions import Result, Session, Sessions, Source
 from restorekit.web.settings import MEGABYTE
 
@@ -29,7 +31,7 @@ SHOWN_AS_THEY_ARE = ("jpeg", "ultrahdr", "avif", "webp")
 SHOWN_BYTES = 32 * MEGABYTE
 """Files of these formats up to this size are shown themselves, with their colours and their HDR."""
 
-NOTHING = "drop a picture first, or take one of the examples"
+NOTHING = "drop a readable picture first, or take one of the examples"
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,15 @@ def run(session: Session, sessions: Sessions) -> Iterator[Moment | Result]:
     """
     if session.source is None:
         raise RestorekitError(NOTHING)
-    pipeline, source = session.draft.pipeline(), session.source
+    draft, source = session.draft, session.source
+    pipeline = draft.pipeline()
+    require_bracket(pipeline, source.small)
     told: queue.Queue[Moment | Result | RestorekitError] = queue.Queue()
 
     def work() -> None:
         try:
             with session.working:
-                told.put(_made(session, pipeline, source, sessions, lambda step, share: told.put(Moment(step, share))))
+                told.put(_made(session, draft, source, sessions, lambda step, share: told.put(Moment(step, share))))
         except RestorekitError as error:
             kind = Cancelled if isinstance(error, Cancelled) else RestorekitError
             told.put(kind(session.told(error)))
@@ -79,7 +83,7 @@ def run(session: Session, sessions: Sessions) -> Iterator[Moment | Result]:
             return
 
 
-def _made(session: Session, pipeline: Pipeline, source: Source, sessions: Sessions, progress: Progress) -> Result:
+def _made(session: Session, draft: Draft, source: Source, sessions: Sessions, progress: Progress) -> Result:
     """Everything but threads: plan, run as the command line does, and look at what came out."""
 
     def tell(step: str, share: float) -> None:
@@ -88,9 +92,10 @@ def _made(session: Session, pipeline: Pipeline, source: Source, sessions: Sessio
         progress(step, share)
 
     tell("weights", 0.0)
+    pipeline = draft.pipeline()
     check(pipeline, source.size, sessions.settings)
     folder = session.place("out")
-    what = plan(pipeline, [source.folder], folder, existing="overwrite")
+    what = plan(_named(pipeline, source), [source.folder], folder, existing="overwrite")
     for step in pipeline.steps:
         step.stage.open()
     options = RunOptions(device=devices.choose(sessions.settings.device), limits=sessions.settings.limits)
@@ -105,17 +110,31 @@ def _made(session: Session, pipeline: Pipeline, source: Source, sessions: Sessio
         report.error = session.told(report.error)
         report.warnings = [session.told(warning) for warning in report.warnings]
         reports.append(report)
-    files = [Path(path) for report in reports if report.status == "done" for path in report.outputs]
-    if not files:
+    done = [report for report in reports if report.status == "done"]
+    if not done:
         if session.stop.is_set():
             raise Cancelled("stopped before it was finished; nothing was written")
         raise RestorekitError("\n".join(report.error for report in reports))
     progress("picture", 1.0)
+    files = tuple(Path(path) for report in done for path in report.outputs)
+    same = next((report for report in done if str(source.looked_at) in report.inputs), None)
     number = shown_output(pipeline)
-    chosen, spec = files[number], pipeline.outputs[number]
+    chosen, spec = Path((same or done[0]).outputs[number]), pipeline.outputs[number]
     after = shown(read(chosen, sidecar=False))
     as_it_is = spec.format in SHOWN_AS_THEY_ARE and chosen.stat().st_size <= SHOWN_BYTES
     picture = chosen if as_it_is else saved(after, session.place("after"))
     hdr = chosen if spec.format == "ultrahdr" else next((path for path in files if path.suffix == ".avif"), None)
-    before = fitted(source.before if source.whole is None else shown(source.whole), after)
-    return Result(pipeline, runner.report.device, tuple(files), tuple(reports), before, after, picture, hdr)
+    if same is not None:
+        before = source.before if source.whole is None else shown(source.whole)
+    else:  # the file that the page shows failed, another one did not
+        before = shown(sessions.decoded(Path(done[0].inputs[0])))
+    before = fitted(before, after)
+    return Result(draft.text, pipeline, runner.report.device, files, tuple(reports), before, after, picture, hdr)
+
+
+def _named(pipeline: Pipeline, source: Source) -> Pipeline:
+    """A pipeline whose files are called for it and for their input, a bracket's for its first file."""
+    grouped = source.is_bracket and takes_bracket(pipeline)
+    stem = source.files[0].stem.replace("{", "{{").replace("}", "}}") if grouped else "{stem}"
+    name = f"{stem}-{re.sub(r'[^0-9A-Za-z_.-]+', '-', pipeline.name)}"
+    return pipeline.with_outputs([replace(spec, name=spec.name.replace("{stem}", name)) for spec in pipeline.outputs])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from restorekit.errors import InputError, RestorekitError
 from restorekit.frame import Bracket, Frame
@@ -34,12 +35,13 @@ UPLOAD_S = 900.0
 class Source:
     """What a visitor brought: the files in their folder, small copies, and the picture before anything is done.
 
-    ``shown`` is the file of that picture, once it was written. ``whole`` is a photograph at its full size; the picture
-    before of RAW files and brackets is that of the small copy.
+    ``looked_at`` is the file that the picture before shows. ``shown`` is the file of that picture, once it was written.
+    ``whole`` is a photograph at its full size; the picture before of RAW files and brackets is that of the small copy.
     """
 
     folder: Path
     files: tuple[Path, ...]
+    looked_at: Path
     small: Frame | Bracket
     share: float
     before: Picture
@@ -58,8 +60,12 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a full-size run gave: files to take home, the reports, and the picture as the page shows it."""
+    """What a full-size run gave: files to download, the reports, and the picture as the page shows it.
 
+    ``text`` is the YAML that they were made by.
+    """
+
+    text: str
     pipeline: Pipeline
     device: str
     files: tuple[Path, ...]
@@ -77,15 +83,18 @@ class Session:
         folder.mkdir(parents=True, mode=0o700)
         self.folder = folder
         self.draft: Draft = shipped("photo-enhance")
+        self.asked = self.draft
         self.source: Source | None = None
         self.preview = Preview()
         self.result: Result | None = None
         self.stop = threading.Event()
         self.working = threading.Lock()
+        self.previewing = threading.Lock()
         self.seen = time.monotonic()
         self.closed = False
         self._numbers = itertools.count(1)
-        self._latest = 0
+        self.changes = 0
+        self.seen_change, self.seen_updates = -1, dict[str, Any]()
 
     def place(self, name: str) -> Path:
         """A new path in the folder, ``name`` with a number; older ones of this name are removed, but for the last."""
@@ -101,13 +110,25 @@ class Session:
             shutil.rmtree(self.result.files[0].parent, ignore_errors=True)
         self.result = result
 
-    def newest(self) -> int:
-        """A ticket for a preview; those given before are out of date."""
-        self._latest += 1
-        return self._latest
+    def forget(self) -> None:
+        """Remove what was brought, and what was made of it."""
+        if self.source is not None:
+            shutil.rmtree(self.source.folder, ignore_errors=True)
+        if self.result is not None:
+            shutil.rmtree(self.result.files[0].parent, ignore_errors=True)
+        self.source, self.result, self.preview = None, None, Preview()
+        self.changed()
 
-    def is_newest(self, ticket: int) -> bool:
-        return ticket == self._latest and not self.closed
+    def numbered(self) -> int:
+        """A number that was not given before."""
+        return next(self._numbers)
+
+    def changed(self) -> None:
+        """Count a change of the draft or the picture; previews of what was there before are not wanted any more."""
+        self.changes += 1
+
+    def is_newest(self, change: int) -> bool:
+        return change == self.changes and not self.closed
 
     def told(self, message: object) -> str:
         """A message without the folders of the server."""
@@ -207,6 +228,7 @@ class Sessions:
             if session.source is not None:
                 shutil.rmtree(session.source.folder, ignore_errors=True)
             session.source, session.result, session.preview = source, None, Preview()
+            session.changed()
             return source
 
     def _moved(self, path: Path, folder: Path, copy: bool) -> Path:
@@ -245,4 +267,6 @@ class Sessions:
         image: Frame | Bracket = Bracket.of(small) if several else small[0]
         first = image.reference if isinstance(image, Bracket) else image
         whole = frame if not several and frame.state.reference == "display" else None
-        return Source(folder, tuple(pictures), image, share, shown(first), whole, (frame.width, frame.height))
+        looked_at = next(path for path, copy in zip(pictures, small, strict=True) if copy.name == first.name)
+        size = frame.width, frame.height
+        return Source(folder, tuple(pictures), looked_at, image, share, shown(first), whole, size)

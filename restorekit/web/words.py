@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -23,9 +23,16 @@ def offer(found: Offer | None) -> str:
     if found.picture is not None:
         data = base64.b64encode(found.picture.read_bytes()).decode()
         picture = f'<img class="rk-what" alt="before and after" src="data:image/jpeg;base64,{data}">'
-    lacks = "".join(f"<li>{escape(text)}</li>" for text in found.lacks)
-    needs = f'<div class="rk-problem">Cannot run yet, its model has no weights here:<ul>{lacks}</ul></div>'
-    return f"{picture}<p>{escape(found.summary)}</p>{needs if lacks else ''}"
+    return f"{picture}<p>{escape(found.summary)}</p>{lacking(found.lacks)}"
+
+
+def lacking(models: Mapping[str, str]) -> str:
+    """Models that are not installed; what brings them is for who runs the server, in small print."""
+    return "".join(
+        f'<div class="rk-problem">The model <b>{escape(id)}</b> is not installed on this server.'
+        f"<details><summary>For who runs it</summary>{escape(cure)}</details></div>"
+        for id, cure in models.items()
+    )
 
 
 def problems(lines: Sequence[str]) -> str:
@@ -37,6 +44,11 @@ def problems(lines: Sequence[str]) -> str:
 
 def note(text: str) -> str:
     return f'<p class="rk-quiet">{escape(text)}</p>'
+
+
+def busy(text: str) -> str:
+    """What is being worked on; the picture that is shown is the one before."""
+    return f'<p class="rk-quiet rk-busy" role="status">{escape(text)}</p>'
 
 
 def brought(source: Source) -> str:
@@ -67,6 +79,14 @@ def result(found: Result) -> str:
                 f"<p>Model <b>{escape(card.id)}</b>, licence {escape(card.licence)}: {escape(card.summary)}</p>"
             )
     return f'<div class="rk-info">{"".join(parts)}</div>'
+
+
+def made_with(found: Result | None, text: str) -> str:
+    """What the files to download were made with, and whether ``text``, the present pipeline, says something else."""
+    if found is None:
+        return ""
+    since = "" if found.text == text else " Pipeline or settings were changed since: the button makes the files anew."
+    return f'<p class="rk-made-with">Made with <b>{escape(found.pipeline.name)}</b>.{since}</p>'
 
 
 def hdr(path: Path | None) -> str:

@@ -52,7 +52,8 @@ def test_result_is_bit_for_bit_that_of_the_command_line(
         app, ["run", str(tmp_path / "mine.yaml"), str(original.parent), str(tmp_path / "out"), "--device", "cpu"]
     )
     assert done.exit_code == 0, done.output
-    assert made.read_bytes() == (tmp_path / "out" / made.name).read_bytes()
+    assert made.name == "a-photo-enhance.png"
+    assert made.read_bytes() == (tmp_path / "out" / "a.png").read_bytes()
 
 
 def test_upload_is_moved_and_everything_is_gone_afterwards(sessions: Sessions, photo: Callable[..., Path]) -> None:
