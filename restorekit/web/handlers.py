@@ -160,7 +160,7 @@ class Handlers:
         session = self.session(request)
         if wanted not in _deliverables(session.draft):
             held = f"{wanted} cannot hold what this pipeline makes; choose another file, or another pipeline"
-            return {**self._texts(session, [held]), **self._formats(session)}
+            return {"state": words.problems([held]), **self._formats(session)}
         same = wanted == session.draft.wanted
         session.draft = replace(session.draft, wanted=wanted, quality=int(quality) if same else None)
         return {**self._texts(session), **self._formats(session)}

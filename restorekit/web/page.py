@@ -181,8 +181,8 @@ def _bind(page: gr.Blocks, parts: dict[str, Any], handlers: Handlers) -> None:
     _change(parts["start"].input, handlers, handlers.start, parts, [parts["start"]])
     _change(parts["paste"].click, handlers, handlers.paste, parts, [parts["yaml"]])
     delivery = [parts["formats"], parts["quality"]]
-    wanted = [parts["formats"].input, parts["quality"].release]
-    _on(wanted, handlers.deliver, parts, (*TEXTS, "formats", "quality"), delivery, trigger_mode="always_last", **DRAFTS)
+    chosen = [parts["formats"].input, parts["quality"].release]
+    _on(chosen, handlers.deliver, parts, (*TEXTS, "formats", "quality", "state"), delivery, **DRAFTS)
     pressed = _on(parts["develop"].click, handlers.arm, parts, ("state", "develop", "cancel"), queue=False, **QUIET)
     _on(
         pressed.then, handlers.develop, parts, ("develop", "cancel", *LOOK, *RESULT), concurrency_id="full",

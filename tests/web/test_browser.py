@@ -274,3 +274,39 @@ def test_files_of_a_visitor_go_when_the_tab_is_closed(
             return
         time.sleep(0.2)
     pytest.fail("the files are still there")
+
+
+def test_a_failed_drop_leaves_nothing_of_the_picture_before(
+    visit: Callable[[], Visitor], photo: Callable[..., Path], tmp_path: Path
+) -> None:
+    visitor = visit()
+    visitor.dropped(photo("good.jpg"))
+    visitor.made(tmp_path)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    visitor.drop(broken)
+    visitor.page.wait_for_selector("#brought .rk-problem")
+    visitor.page.wait_for_selector("#state :text('drop a readable picture first')")
+    for gone in ("#slider img", "#made a", "#detail", "#histogram svg", "#made-with b"):
+        assert not visitor.page.locator(gone).count()
+    visitor.page.click("#develop")
+    visitor.page.wait_for_selector("#state .rk-problem:has-text('drop a readable picture first')")
+
+
+def test_menus_may_be_open_while_the_pipeline_changes_and_results_say_what_made_them(
+    visit: Callable[[], Visitor], photo: Callable[..., Path], tmp_path: Path
+) -> None:
+    visitor = visit()
+    failed: list[str] = []
+    visitor.page.on("pageerror", lambda error: failed.append(str(error)))
+    visitor.dropped(photo("a.jpg"))
+    visitor.made(tmp_path)
+    assert visitor.page.inner_text("#made-with").strip() == "Made with photo-enhance."
+    visitor.pick("pipeline", "upscale-x4")
+    visitor.page.click("#formats input")
+    visitor.page.wait_for_selector("#state :text('learned model')")
+    visitor.page.get_by_role("option", name="EXR, linear light").click()
+    visitor.page.wait_for_selector("#state .rk-problem:has-text('EXR, linear light cannot hold')")
+    assert visitor.page.input_value("#formats input") == "The pipeline's own"
+    assert "changed since" in visitor.page.inner_text("#made-with")
+    assert failed == []

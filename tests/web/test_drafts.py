@@ -66,6 +66,14 @@ def test_stages_are_added_moved_and_removed() -> None:
     assert wrong.removed(2).problems() == ()
 
 
+def test_complaints_name_stages_by_number_and_no_places_in_files() -> None:
+    wrong = empty("display-linear").added("color.encode", 0).added("tone.curve", 1)
+    first, *_ = wrong.complaints()
+    assert first.startswith("Stage 2, tone.curve: wants transfer linear")
+    assert not any("mine.yaml" in text for text in wrong.complaints())
+    assert empty("display-linear").added("color.encode", 0).complaints() == ()
+
+
 def test_a_removed_stage_leaves_no_preview_behind() -> None:
     draft = read(
         "restorekit: 1\nname: x\ninput: {state: display-linear}\npreview: {finish.sharpen: skip}\n"

@@ -145,3 +145,40 @@ def test_pictures_are_not_made_larger_than_the_server_bears(sessions: Sessions, 
         finished(session, sessions)
     session.draft = session.draft.set(0, "scale", 1.5)
     assert finished(session, sessions).after.shape == (900, 1350, 3)
+
+
+def test_several_pictures_one_by_one_show_the_same_one_before_and_after(
+    sessions: Sessions, photo: Callable[..., Path]
+) -> None:
+    session = sessions.of("one")
+    source = sessions.take(session, [sent(sessions, photo(f"{seed}.jpg", seed)) for seed in (1, 2, 3)])
+    session.draft = replace(shipped("photo-resize"), together=True)
+    made = finished(session, sessions)
+    assert sorted(path.name for path in made.files) == [f"{seed}-photo-resize.jpg" for seed in (1, 2, 3)]
+    assert made.shown.name == f"{source.looked_at.stem}-photo-resize.jpg"
+    assert np.abs(made.before.astype(int) - made.after).mean() < 3
+
+
+def test_a_bracket_is_called_for_its_first_file(sessions: Sessions, photo: Callable[..., Path]) -> None:
+    session = sessions.of("one")
+    sessions.take(session, [sent(sessions, photo(f"{seed}{{}}.jpg", seed)) for seed in (1, 2, 3)])
+    session.draft = replace(shipped("bracket-fusion"), together=True)
+    assert [path.name for path in finished(session, sessions).files] == ["1{}-bracket-fusion.jpg"]
+
+
+def test_one_picture_is_no_bracket(sessions: Sessions, photo: Callable[..., Path]) -> None:
+    session = sessions.of("one")
+    sessions.take(session, [sent(sessions, photo("a.jpg"))])
+    session.draft = shipped("bracket-fusion")
+    with pytest.raises(RestorekitError, match="drop all exposures of the scene together"):
+        finished(session, sessions)
+
+
+def test_what_was_brought_and_made_can_be_forgotten(sessions: Sessions, photo: Callable[..., Path]) -> None:
+    session = sessions.of("one")
+    source = sessions.take(session, [sent(sessions, photo("a.jpg"))])
+    session.keep(made := finished(session, sessions))
+    session.forget()
+    assert not source.folder.exists() and not made.files[0].exists()
+    with pytest.raises(RestorekitError, match="drop a readable picture first"):
+        finished(session, sessions)
