@@ -15,6 +15,7 @@ from restorekit.io.formats import FORMATS, Format, OutputColor, OutputSpec, form
 from restorekit.io.read import READABLE
 from restorekit.io.sidecar import beside
 from restorekit.journal import Journal, stamp
+from restorekit.names import did_you_mean
 from restorekit.pipeline import Pipeline, output_problems, tap_index
 
 Existing = Literal["skip", "overwrite", "rename", "error"]
@@ -119,6 +120,9 @@ def _single_file(inputs: Sequence[Path], output: Path) -> bool:
     if format_of_path(output) is None:
         if output.suffix.lower() in FOREIGN:
             raise RestorekitError(f"{output}: cannot be written as {output.suffix}; written are {', '.join(FORMATS)}")
+        known = [extension for form in FORMATS.values() for extension in form.extensions]
+        if len(inputs) == 1 and inputs[0].is_file() and (hint := did_you_mean(output.suffix.lower(), known)):
+            raise RestorekitError(f"{output}: no format has the extension {output.suffix}{hint}")
         return False
     folder = next((path for path in inputs if path.is_dir()), None)
     if folder is not None:

@@ -64,8 +64,9 @@ class DRSformer(RestormerShell):
         if mefc:
             self.encoder_level0 = _Experts(dim)
             self.refinement = _Experts(2 * dim)
-        # The authors trained on patches of 128 px: in tiles of that side, channels are weighted as they were then. From about 16 px
-        # on, what differs next to a cut is little more than what differs everywhere; more overlap costs much at 128 px.
+        # The authors trained on patches of 128 px: in tiles of that side, channels are weighted as they were then. From
+        # about 16 px on, what differs next to a cut is little more than what differs everywhere; more overlap costs
+        # much at 128 px.
         self.tiling = Tiling("approximate", grid=8, halo=16, minimum=8, fixed=128, memory=16384 * dim // 48)
 
     @classmethod

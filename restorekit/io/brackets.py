@@ -112,8 +112,8 @@ def _found(shots: Sequence[Shot], max_gap_s: float, subfolder: bool) -> Iterable
     if silent == shots:
         lacks = "capture time" if shots[0].taken is None else "exposure time"
         raise InputError(
-            f"{shots[0].path}: has no {lacks}, so its bracket cannot be found; put each bracket into a folder of its "
-            "own, or use --group folder or --group N"
+            f"{shots[0].path}: has no {lacks}, so its bracket cannot be found; add --group folder where all pictures "
+            "of a folder are one bracket, or --group N where every N of them are"
         )
     return [*_timed([shot for shot in shots if shot not in silent], max_gap_s), *([shot] for shot in silent)]
 

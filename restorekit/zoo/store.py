@@ -49,11 +49,22 @@ def status(card: ModelCard) -> Literal["installed", "download", "import", "no we
     return "import" if card.weights is not None and card.weights.page is not None else "no weights"
 
 
+def _others(card: ModelCard) -> str:
+    """Models that do the same and have weights, installed ones first."""
+    same = [each for each in cards.cards().values() if (each.task, each.scale) == (card.task, card.scale)]
+    order = {state: number for number, state in enumerate(("installed", "download", "import"))}
+    found = sorted((each for each in same if status(each) in order), key=lambda each: order[status(each)])
+    if not found:
+        return "name another model, restorekit models list --installed shows those that can run"
+    names = ", ".join(each.id for each in found[:3])
+    return f"others for {card.task} are {names}: restorekit models show ID tells more, --set restore.model=ID takes one"
+
+
 def cure(card: ModelCard) -> str:
     """What brings the weights of a model that has none installed, in words."""
     weights = card.weights
     if weights is None and card.code is None:
-        return "no weights exist yet; name another model, restorekit models list --installed shows those that can run"
+        return f"no weights exist yet; {_others(card)}"
     if weights is None:
         return f"no public ones are known; if you have the file, run: restorekit models import FILE --as {card.id}"
     if weights.url is not None:

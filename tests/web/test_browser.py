@@ -223,8 +223,8 @@ def test_stop_ends_a_run_and_the_next_one_works(
     visit: Callable[[], Visitor], photo: Callable[..., Path], tmp_path: Path, server: Server
 ) -> None:
     visitor = visit()
-    visitor.dropped(photo("large.jpg", width=1000, height=750))
-    visitor.pick("pipeline", "upscale-x4")
+    visitor.dropped(photo("large.jpg", width=2000, height=1500))
+    visitor.pick("pipeline", "denoise")
     visitor.page.wait_for_selector("#state :text('learned model')")
     visitor.page.click("#develop")
     visitor.page.wait_for_selector("#state :text('restore')")
