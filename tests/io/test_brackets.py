@@ -92,7 +92,9 @@ def test_times_with_and_without_zone_are_on_one_clock() -> None:
 
 @pytest.mark.parametrize(("at_s", "time_s", "lacks"), [(None, 0.1, "capture time"), (1, None, "exposure time")])
 def test_silent_files_are_named_with_the_cure(at_s: float | None, time_s: float | None, lacks: str) -> None:
-    with pytest.raises(InputError, match=rf"^a\.jpg: has no {lacks}.*add --group folder where .*, or --group N where every N of them are$"):
+    with pytest.raises(
+        InputError, match=rf"^a\.jpg: has no {lacks}.* --group folder .* --group N where every N of them are$"
+    ):
         names([shot("a.jpg", at_s, time_s), shot("b.jpg", at_s, time_s)])
 
 
