@@ -76,16 +76,17 @@ def fitted(picture: Picture, like: Picture) -> Picture:
 def histogram(picture: Picture) -> str:
     """The histogram of a picture as SVG: square roots of counts, red, green and blue."""
     lines = []
-    for channel, color in enumerate(("#e5484d", "#30a46c", "#3e63dd")):
-        counts = np.bincount(picture[..., channel].ravel(), minlength=256) ** 0.5
+    planes = cv2.split(picture)
+    for plane, color in zip(planes, ("#e5484d", "#30a46c", "#3e63dd"), strict=True):
+        counts = cv2.calcHist([plane], [0], None, [256], [0, 256]).ravel() ** 0.5
         heights = counts / max(float(counts[1:255].max()), 1.0)
         points = " ".join(f"{x},{100 - 98 * min(float(h), 1.0):.1f}" for x, h in enumerate(heights))
         lines.append(
             f'<polyline points="0,100 {points} 255,100" fill="{color}" fill-opacity=".18" stroke="{color}" '
             'stroke-width="1.2" vector-effect="non-scaling-stroke"/>'
         )
-    light = float((picture == 255).any(2).mean() * 100)
-    dark = float((picture == 0).all(2).mean() * 100)
+    brightest = cv2.max(cv2.max(planes[0], planes[1]), planes[2])
+    light, dark = (100.0 * np.count_nonzero(brightest == value) / brightest.size for value in (255, 0))
     return (
         '<svg class="rk-histogram" viewBox="0 0 255 100" preserveAspectRatio="none" role="img" '
         f'aria-label="Histogram">{"".join(lines)}</svg>'

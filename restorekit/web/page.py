@@ -108,10 +108,13 @@ def _form(parts: dict[str, Any], handlers: Handlers) -> None:
         if not fields:
             return
 
-        def set_all(request: gr.Request, *values: Any) -> Updates:
-            return handlers.set(places, values, request)
+        def set_all(request: gr.Request, *values: Any) -> Iterator[Updates]:
+            """In one event, since a second one would take longer than many a preview."""
+            yield handlers.set(places, values, request)
+            yield handlers.look(request)
 
-        _change([field.input for field in fields], handlers, set_all, parts, fields, names=TEXTS)
+        moved = [field.input for field in fields]
+        _on(moved, set_all, parts, (*TEXTS, *LOOK), fields, trigger_mode="always_last", **PREVIEWS)
 
 
 def _field(control: Control, value: Any) -> Any:
