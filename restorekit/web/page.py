@@ -150,9 +150,9 @@ def _output(parts: dict[str, Any]) -> None:
         )
         parts["develop"] = gr.Button("Make the picture", variant="primary", elem_id="develop", min_width=150)
         parts["cancel"] = gr.Button("Stop", variant="stop", visible=False, elem_id="cancel", min_width=80)
+    parts["made"] = gr.File(label="Download", interactive=False, file_count="multiple", visible=False, elem_id="made")
     parts["state"] = gr.HTML(elem_id="state", padding=False)
     parts["made_with"] = gr.HTML(elem_id="made-with", padding=False)
-    parts["made"] = gr.File(label="Download", interactive=False, file_count="multiple", visible=False, elem_id="made")
     parts["histogram"] = gr.HTML(elem_id="histogram", padding=False)
     with gr.Row(visible=False, elem_id="detail") as parts["detail"]:
         with gr.Column(scale=1, min_width=260):

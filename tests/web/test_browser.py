@@ -219,6 +219,18 @@ def test_a_broken_file_says_why_and_the_page_goes_on(
     assert visitor.made(tmp_path).stat().st_size > 0
 
 
+def test_the_download_stands_below_the_button(
+    visit: Callable[[], Visitor], photo: Callable[..., Path], tmp_path: Path
+) -> None:
+    visitor = visit()
+    visitor.dropped(photo("a.jpg", width=600, height=400))
+    visitor.made(tmp_path)
+    slider, button, download = (visitor.page.locator(part).bounding_box() for part in ("#slider", "#develop", "#made"))
+    assert slider and button and download
+    assert slider["height"] > 200 and button["y"] > slider["y"] + slider["height"] and download["y"] > button["y"]
+    assert slider["x"] == download["x"] and download["height"] > 50
+
+
 def test_stop_ends_a_run_and_the_next_one_works(
     visit: Callable[[], Visitor], photo: Callable[..., Path], tmp_path: Path, server: Server
 ) -> None:
