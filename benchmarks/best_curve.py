@@ -1,11 +1,11 @@
 """Brighten pictures by the gain and the gamma that come nearest to their references: the best a global curve can.
 
-    python benchmarks/best_curve.py INPUTS REFERENCES OUT
+    python benchmarks/best_curve.py INPUTS REFERENCES OUT [--one]
 
-Each picture has its own curve; no program can know it without the reference. Pictures are called alike; OUT gets PNG
-files, to be measured by ``restorekit eval input REFERENCES --inputs OUT``. The curve is
-``min(1, gain * value ^ gamma)`` of encoded values, the same for all channels, found by least
-squares over a histogram of pairs.
+Each picture has its own curve; no program can know it without the reference. With ``--one`` all share one. Pictures are
+called alike; OUT gets PNG files, to be measured by ``restorekit eval input REFERENCES --inputs OUT``. The curve is
+``min(1, gain * value ^ gamma)`` of encoded values, the same for all channels, found by least squares over a histogram
+of pairs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEVELS = np.arange(256) / 255.0
 
 
 def best_curve(dark: NDArray[np.uint8], good: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The curve as a table of 256 values in 0..1."""
+    """The curve as a table of 256 values in 0..1, for pictures as flat arrays."""
     counts = np.bincount(dark.ravel(), minlength=256)
     sums = np.bincount(dark.ravel(), good.ravel() / 255.0, minlength=256)
 
@@ -45,12 +45,15 @@ def main() -> None:
     parser.add_argument("inputs", type=Path)
     parser.add_argument("references", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--one", action="store_true", help="one curve for all pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    for path in sorted(options.references.glob("*.png")):
-        dark, good = cv2.imread(str(options.inputs / path.name)), cv2.imread(str(path))
-        curve = np.rint(255.0 * best_curve(dark, good)).astype(np.uint8)
-        cv2.imwrite(str(options.out / path.name), curve[dark])
+    names = [path.name for path in sorted(options.references.glob("*.png"))]
+    pairs = [tuple(cv2.imread(str(folder / name)) for folder in (options.inputs, options.references)) for name in names]
+    shared = best_curve(*(np.concatenate([each.ravel() for each in side]) for side in zip(*pairs, strict=True)))
+    for name, (dark, good) in zip(names, pairs, strict=True):
+        curve = shared if options.one else best_curve(dark, good)
+        cv2.imwrite(str(options.out / name), np.rint(255.0 * curve).astype(np.uint8)[dark])
 
 
 if __name__ == "__main__":
