@@ -133,7 +133,7 @@ def of_pipeline(name: str, pipeline: Pipeline, scale: int | None, settings: Exec
     if start.reference != "display" or start.frames != "single":
         raise InputError(f"{name}: starts from {start}; eval measures pipelines for finished photos, display-srgb")
     restores = [step.stage for step in pipeline.steps if isinstance(step.stage, Restore)]
-    found = math.prod(load_model(stage.model).scale for stage in restores)
+    found = math.prod(load_model(stage.model, stage.local).scale for stage in restores)
     tasks = [stage.card.task for stage in restores if stage.card is not None]
     task = tasks[0] if tasks else None
     return OfPipeline(name, scale or found, task, pipeline=pipeline, settings=settings)

@@ -30,7 +30,7 @@ LEVELS = 4
 DOWN, UP = range(1, LEVELS), range(LEVELS - 1, 0, -1)
 
 LOCAL_TILE = 512
-"""The side of tiles in px where statistics are taken in windows: few pixels lie in overlaps, and 6 GiB are enough."""
+"""The side of tiles in px where statistics are taken in windows: few pixels lie in overlaps."""
 
 LayerNorm = Literal["WithBias", "BiasFree"]
 """By the authors' names."""
@@ -43,9 +43,9 @@ class RestormerShell(Network):
     """Base of networks that work at four sizes: ``[B,C,H,W]`` in 0..1 to the same size, multiples of 8 px.
 
     ``block(channels, heads)`` makes a block, which is called with maps ``[B,H,W,channels]`` and keeps their shape; its
-    attention looks over the whole of them, or, after ``local_statistics``, over windows. A
-    level has ``num_blocks`` on the way down and as many on the way up; before and after them stand ``encoder_level0``
-    and ``refinement``. What comes out is added to the picture.
+    attention looks over the whole of them, or, after ``local_statistics``, over windows. A level has ``num_blocks`` on
+    the way down and as many on the way up; before and after them stand ``encoder_level0`` and ``refinement``. What
+    comes out is added to the picture.
 
     Raises ValueError where picture and result have other channels, and for other numbers of levels.
     """

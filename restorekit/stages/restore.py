@@ -51,7 +51,7 @@ class Restore(RowStage):
     :mod:`restorekit.stages.carried` describes.
 
     Models that weigh channels over all they see were trained on small patches; ``local`` lets them do so in windows as
-    small (DRSformer and Histoformer), in larger tiles, with less time and fewer cuts.
+    small within larger tiles (DRSformer and Histoformer): no steps at cuts, but a veil of rain is judged less well.
 
     Guards: ``amount`` blends with the enlarged input, ``detail`` puts the finest detail of the input back,
     ``lock_color`` keeps the low frequencies of the input in linear light and its grays gray (by default for models
