@@ -18,7 +18,7 @@ from restorekit.stages.illuminant import BlockMeans, block_means
 
 STRIP_ROWS = 128
 
-CLIPPED, OUTSIDE, MOTION = "clipped", "outside", "motion"
+CLIPPED, OUTSIDE, MOTION, GUESSED = "clipped", "outside", "motion", "guessed"
 """Masks of frames of a bracket: clipped; without data after alignment; other than in the reference."""
 
 ENCODED_CLIP = 0.985

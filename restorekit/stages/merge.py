@@ -17,7 +17,7 @@ from restorekit.errors import StageError
 from restorekit.frame import Bracket, Frame
 from restorekit.planes import strip_rows, to_float
 from restorekit.stage import BracketStage, StageSpec, param, parameters
-from restorekit.stages.bracket_blocks import CLIPPED, MOTION, OUTSIDE
+from restorekit.stages.bracket_blocks import CLIPPED, GUESSED, MOTION, OUTSIDE
 from restorekit.stages.deghost import DEFAULT_NOISE
 from restorekit.stages.exposures import gains
 from restorekit.stages.inpaint import filled_in
@@ -108,7 +108,7 @@ class Radiance(BracketStage):
         def work(top: int, bottom: int) -> None:
             strips = [shot.strip(top, bottom) for shot in shots]
             clipped[:, top:bottom], hidden[:, top:bottom] = _without_trust(strips, len(frames) // 2)
-            unseen = strips[len(frames) // 2].trust <= 0
+            unseen = strips[len(frames) // 2].trust <= LAST_RESORT
             pixels[:, top:bottom] = _at_least(self._merged(strips), strips, unseen)
             broken = [strip.broken for strip in strips if strip.broken is not None]
             if broken:
@@ -205,6 +205,10 @@ class _Shot:
         marked = self.frame.masks.get(CLIPPED)
         if marked is not None:
             trust.masked_fill_(marked[:, top:bottom], 0.0)
+        guessed = self.frame.masks.get(GUESSED)
+        if guessed is not None:
+            trust = torch.where(guessed[:, top:bottom], trust * LAST_RESORT, trust)
+            burnt |= guessed[:, top:bottom]
         admitted = None
         if self.admitted is not None:
             admitted = torch.from_numpy(self.admitted[None, top:bottom]).float().mul_(1 / 255).pow_(BLEND)
@@ -262,12 +266,14 @@ def _without_trust(strips: Sequence[_Strip], reference: int) -> tuple[Tensor, Te
 
 def _at_least(merged: Tensor, strips: Sequence[_Strip], unseen: Tensor) -> Tensor:
     """Merged light, where the reference does not see it (``unseen``), raised to what every frame says of it that is
-    clipped there and admitted: leaves in the wind and the like are too small to be found as motion."""
+    clipped there and admitted, in the colour of that frame: leaves in the wind and the like are too small to be found
+    as motion."""
     for strip in strips[1:]:
         counts = strip.burnt & unseen if strip.admitted is None else strip.burnt & unseen & (strip.admitted >= 1.0)
         if bool(counts.any()):
             least = torch.minimum(strip.light, strip.clip * strip.gain)  # rebuilt highlights are guesses
-            merged = torch.where(counts & (merged < ROLL_OFF[0] * least), least, merged)
+            counts = (counts & (merged < ROLL_OFF[0] * least)).any(0)
+            merged = torch.where(counts, torch.maximum(least, merged), merged)
     return merged
 
 

@@ -19,7 +19,7 @@ from restorekit.frame import Bracket, Frame
 from restorekit.io.write import HALF_MAX
 from restorekit.planes import strip_rows, to_float
 from restorekit.stage import BracketStage, StageSpec, param, parameters
-from restorekit.stages.bracket_blocks import CLIPPED
+from restorekit.stages.bracket_blocks import CLIPPED, GUESSED
 from restorekit.stages.color import Convert
 from restorekit.stages.exposures import nominal_stops
 from restorekit.state import ImageState, Primaries, Transfer
@@ -27,6 +27,10 @@ from restorekit.state import ImageState, Primaries, Transfer
 CODES = 256
 CLIPPED_FROM = 0.985
 """Share of the largest code from which on a value counts as clipped."""
+
+GUESSED_FROM = 0.94
+"""Share of the largest code from which on a recovered curve tells little: a shoulder packs much light into few codes,
+and what brackets tell of them gives false colours."""
 
 LOWEST, HIGHEST = 8, 248
 """Codes between which brackets tell about the curve."""
@@ -64,7 +68,8 @@ class Response(BracketStage):
     ``curve: srgb`` never looks for another one, ``recover`` always does.
 
     Gives scene-referred linear half floats in the primaries ``to``, 1.0 = the largest code, the mask ``clipped`` (codes
-    from 98.5 % on; of any channel where primaries change), clip levels and the noise of an 8-bit JPEG.
+    from 98.5 % on; of any channel where primaries change), clip levels and the noise of an 8-bit JPEG; of a recovered
+    curve also the mask ``guessed`` (any channel from 94 % on), which counts only where no other frame tells.
     """
 
     spec = StageSpec(
@@ -230,6 +235,7 @@ def _linear(frame: Frame, curve: Curve, target: Primaries, *, recovered: bool) -
     mixes = target != frame.state.primaries
     light = torch.empty((channels, height, width), dtype=torch.float16)
     clipped = torch.empty((1 if mixes else channels, height, width), dtype=torch.bool)
+    guessed = torch.empty((1, height, width), dtype=torch.bool)
     table = curve.astype(np.float32)
     facts = replace(frame.facts, clip_level=(1.0,) * channels, noise=(_noise(curve),) * channels, scale=1.0)
     start = replace(frame, state=frame.state.changed({"reference": "scene", "transfer": "linear"}), facts=facts)
@@ -237,20 +243,21 @@ def _linear(frame: Frame, curve: Curve, target: Primaries, *, recovered: bool) -
     for top in range(0, height, rows):
         strip = frame.pixels[:, top : top + rows]
         into = slice(top, top + strip.shape[1])
-        least = CLIPPED_FROM if strip.dtype.is_floating_point else _code(CLIPPED_FROM, strip.dtype)
-        burnt = torch.from_numpy(strip.numpy() >= least)  # torch does not compare uint16
-        clipped[:, into] = burnt.any(0) if mixes else burnt
+        burnt = torch.from_numpy(strip.numpy() >= _least(CLIPPED_FROM, strip.dtype))  # torch does not compare uint16
+        clipped[:, into] = burnt.any(0) if mixes or recovered else burnt
+        guessed[:, into] = torch.from_numpy(strip.numpy() >= _least(GUESSED_FROM, strip.dtype)).any(0)
         linear = start.with_pixels(_at_codes(strip, table, frame.state.transfer if not recovered else None))
         if mixes:
             linear = Convert(to=target).apply(linear)  # type: ignore[arg-type]
             facts = linear.facts
         light[:, into] = linear.pixels.clamp(-HALF_MAX, HALF_MAX)
-    return replace(frame, pixels=light, masks={**frame.masks, CLIPPED: clipped}, facts=facts)
+    masks = {CLIPPED: clipped, GUESSED: guessed} if recovered else {CLIPPED: clipped}
+    return replace(frame, pixels=light, masks={**frame.masks, **masks}, facts=facts)
 
 
-def _code(share: float, kind: torch.dtype) -> int:
-    """The least code that is at least a share of the largest one of an integer type."""
-    return math.ceil(share * torch.iinfo(kind).max)
+def _least(share: float, kind: torch.dtype) -> float:
+    """The least value of a type that is at least a share of the largest."""
+    return share if kind.is_floating_point else math.ceil(share * torch.iinfo(kind).max)
 
 
 def _at_codes(stored: Tensor, table: NDArray[np.float32], transfer: Transfer | None) -> Tensor:

@@ -238,6 +238,31 @@ def test_nothing_is_darker_than_a_frame_that_clips_there() -> None:
     assert found[:, :5].min() < 0, "and what is not clipped stays as it is"
 
 
+def test_what_is_raised_so_takes_the_colour_of_the_frame_that_saw_it() -> None:
+    """Of a leaf before the sky only some channels contradict it; raised alone they would be a speck of colour."""
+    light = np.broadcast_to(np.array([0.6, 2.0, 3.0])[:, None, None], (3, 40, 40))
+    frames = bracket(np.asarray(light), (-2, 0), NOISE)
+    leaf = frames.frames[0].pixels.clone()
+    leaf[:, 20, 20] = 0.01
+    found = values(merge(changed(frames, 0, frames.frames[0].with_pixels(leaf))))[:, 20, 20]
+    assert found == pytest.approx([0.6, 1.0, 1.0], rel=0.02)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_guessed_values_count_only_where_nothing_else_does(weighting: Weighting) -> None:
+    light = np.full((3, 20, 20), 0.1)
+    frames = bracket(light, (-2, 0, 2))
+    bright = frames.frames[2]
+    guessed = torch.zeros(1, 20, 20, dtype=torch.bool)
+    guessed[:, :, 10:] = True
+    wrong = replace(bright.with_pixels(bright.pixels * 1.5), masks={**bright.masks, "guessed": guessed})
+    found = values(merge(changed(frames, 2, wrong), weighting))
+    assert found[:, :, 10:] == pytest.approx(0.1, rel=2 * HALF_STEP) and (found[:, :, :10] > 0.11).all()
+    everywhere = torch.ones(1, 20, 20, dtype=torch.bool)
+    all_guessed = Bracket(tuple(replace(each, masks={**each.masks, "guessed": everywhere}) for each in frames))
+    assert values(merge(all_guessed, weighting)) == pytest.approx(values(merge(frames, weighting)), rel=1e-5)
+
+
 def test_a_frame_that_must_be_clipped_is_not_believed() -> None:
     """JPEG leaves clipped pixels somewhat below the largest code, unmarked; darker frames show the light."""
     light = np.full((3, 40, 50), 3.0)

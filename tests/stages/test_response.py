@@ -254,6 +254,14 @@ def test_what_is_clipped_is_marked_and_what_is_known_of_noise_told() -> None:
     assert result.state == SRGB.changed({"reference": "scene", "transfer": "linear"})
 
 
+def test_the_last_codes_of_a_recovered_curve_are_guessed() -> None:
+    photos = bracket(camera)
+    for found, codes in zip(run(photos), photos, strict=True):
+        assert torch.equal(found.masks["guessed"], (codes.pixels >= 240).any(0, keepdim=True))  # 0.94 * 255 = 239.7
+        assert torch.equal(found.masks["clipped"], (codes.pixels >= 252).any(0).expand(3, -1, -1))
+    assert "guessed" not in run(bracket(srgb)).reference.masks
+
+
 def test_values_that_are_no_numbers_stay_within_bounds() -> None:
     floats = [frame.as_float() for frame in bracket(camera)]
     damaged = floats[1].pixels.clone()
