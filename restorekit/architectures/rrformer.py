@@ -59,7 +59,9 @@ class RRFormer(Network):
 
     As published, the result of the Swin body is dropped: the body has 84 % of the weights, and none of them matters.
     ``swin_body`` is ``published``, or ``active`` where the result is taken. ``img_size`` and ``patch_size`` only decide
-    whether windows are shifted, and the size of stored masks. Raises ValueError for values that do not go together.
+    whether windows are shifted, and the size of stored masks. With ``residual``, which is no part of the paper, the
+    network makes what is added to the picture, so that little of it has to be learnt; results may be negative then.
+    Raises ValueError for values that do not go together.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class RRFormer(Network):
         qk_scale: float | None = None,
         hypercolumn: bool = False,
         swin_body: Literal["published", "active"] = "published",
+        residual: bool = False,
     ) -> None:
         super().__init__()
         if swin_body not in ("published", "active"):
@@ -86,7 +89,10 @@ class RRFormer(Network):
             raise ValueError(f"depths has {len(depths)} groups and num_heads {len(num_heads)}")
         if hypercolumn and in_channels != HYPERCOLUMN:
             raise ValueError(f"in_channels is {in_channels}; a hypercolumn has {HYPERCOLUMN}")
+        if residual and out_channels != (3 if hypercolumn else in_channels):
+            raise ValueError(f"residual adds to the picture, so that out_channels is not {out_channels}")
         self.scale = 1
+        self.residual = residual
         self.in_channels = 3 if hypercolumn else in_channels
         self.active = swin_body == "active"
         self.vgg = _vgg.VGG19() if hypercolumn else None
@@ -99,9 +105,13 @@ class RRFormer(Network):
         self.deconv1 = _layer(nn.ConvTranspose2d(embed_dim, n_feats, 4, stride=2, padding=1))
         self.deconv2 = _layer(nn.Conv2d(n_feats, n_feats, 3, padding=1))
         self.pyramid_module = _Pyramid(n_feats)
-        self.deconv3 = _layer(nn.Conv2d(n_feats, out_channels, 1))
-        # Fresh weights: a channel that begins below 0 has no slope to learn from.
-        nn.init.constant_(self.deconv3.get_parameter("conv2d.bias"), 0.5)
+        last = nn.Conv2d(n_feats, out_channels, 1)
+        if residual:  # fresh weights add nothing
+            for weights in last.parameters():
+                nn.init.zeros_(weights)
+        else:  # a channel that begins below 0 has no slope to learn from
+            nn.init.constant_(last.get_parameter("bias"), 0.5)
+        self.deconv3 = nn.Sequential(OrderedDict(conv2d=last)) if residual else _layer(last)
         self.tiling = Tiling(
             "exact",
             grid=2,
@@ -136,7 +146,8 @@ class RRFormer(Network):
         if bands.rows is not None:
             bands = replace(bands, rows=max(bands.rows, (2 if ragged else 1) * ROWS) // BLOCK * BLOCK)
         result = bands.run(partial(self._leave, halo, height), maps, dim=1, halo=halo)
-        return result.flatten(1, 2).permute(0, 3, 1, 2)
+        result = result.flatten(1, 2).permute(0, 3, 1, 2)
+        return result + x.to(result) if self.residual else result
 
     def tail(self, features: Tensor) -> Tensor:
         return features
@@ -222,6 +233,7 @@ class RRFormer(Network):
         assumed = (
             "swin_body is not stored in the weights; it is assumed as published, with no effect",
             "qk_scale is not stored in the weights; that of the head size is assumed",
+            "residual is not stored in the weights; it is assumed to be false",
         )
         return Detected(config, assumed)
 

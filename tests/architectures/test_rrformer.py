@@ -76,7 +76,7 @@ class TestRRFormer(BandLaws, RefusalLaws):
 
     kind = RRFormer
     build = staticmethod(network)
-    configs = (SMALL, {**SMALL, "swin_body": "active"})
+    configs = (SMALL, {**SMALL, "swin_body": "active"}, {**SMALL, "swin_body": "active", "residual": True})
     others = (
         {**SMALL, "in_channels": 11, "out_channels": 1, "mlp_ratio": 1.5, "qkv_bias": False, "depths": [1, 2]},
         {**SMALL, "img_size": 16},
@@ -86,7 +86,7 @@ class TestRRFormer(BandLaws, RefusalLaws):
     size = (64, 32)
     dark = 1.0
     without_slope = "^swinir_block"  # none as published; that of the active body is compared with the reference
-    untold = ("swin_body", "qk_scale")
+    untold = ("swin_body", "qk_scale", "residual")
     needs = ("^conv1.conv2d.weight", "swinir_block.conv_last.weight", "pyramid_module.bottleneck.weight")
     tall, rows = ((320, 32), (304, 32), (326, 32)), (1, 70)
     refused = (
@@ -95,6 +95,7 @@ class TestRRFormer(BandLaws, RefusalLaws):
         ({**SMALL, "num_heads": [3]}, "depths has 2 groups and num_heads 1"),
         ({**SMALL, "num_heads": [5, 5]}, "12 channels do not go into 5 heads"),
         ({**SMALL, "img_size": 36}, "takes multiples of 4"),
+        ({**SMALL, "residual": True, "out_channels": 1}, "out_channels is not 1"),
     )
     refused_sizes = tuple(
         (height, width, f"even sides from 32 px; pad {width} x {height} px")
@@ -338,7 +339,7 @@ def test_without_the_file_of_vgg_the_cure_is_told(
 
 
 @pytest.mark.usefixtures("with_vgg")
-@pytest.mark.parametrize("config", [{}, {"swin_body": "active"}, HYPER])
+@pytest.mark.parametrize("config", [{}, {"swin_body": "active", "residual": True}, HYPER])
 def test_bands_make_the_whole_under_autocast(config: dict[str, Any]) -> None:
     net, x = network(**config), picture(256, 32)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -377,6 +378,17 @@ def test_a_tile_on_the_grid_is_the_whole_and_another_is_not() -> None:
 def test_the_result_is_never_negative() -> None:
     result = run(network(), picture(64, 32))
     assert result.amin() == 0 and result.amax() > 0.5
+
+
+def test_a_residual_is_added_to_the_picture() -> None:
+    x = torch.rand(1, 3, 64, 48)
+    torch.manual_seed(0)
+    fresh = RRFormer(**SMALL, residual=True).eval()
+    assert torch.equal(fresh(x), x)
+    residual, plain = network(residual=True), network()
+    with torch.no_grad():
+        added = residual(x) - x
+    assert added.min() < -0.1 and torch.allclose(plain(x), added.clamp(min=0), atol=1e-5)
 
 
 def test_gradients_are_right() -> None:
