@@ -164,7 +164,7 @@ def _stages() -> Iterator[Finding]:
 def _pipelines() -> Iterator[Finding]:
     """Pipelines that do not load, and those whose models have no weights."""
     from restorekit.schema import load
-    from restorekit.stages.restore import Restore
+    from restorekit.stages.restore import models_of
     from restorekit.zoo import store
 
     for name in bundled.pipelines():
@@ -173,9 +173,8 @@ def _pipelines() -> Iterator[Finding]:
         except RestorekitError as error:
             yield Finding(str(error))
             continue
-        for step in pipe.steps:
-            card = step.stage.card if isinstance(step.stage, Restore) else None
-            if card is not None and store.weights_path(card) is None and not _comes_along(card.id):
+        for card in store.without_weights(models_of(step.stage for step in pipe.steps)):
+            if not _comes_along(card.id):
                 said = f"the pipeline {name} needs weights of {card.id}, which are not installed"
                 yield Finding(f"{said}; {store.cure(card)}", problem=False)
 

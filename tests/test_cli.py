@@ -131,6 +131,25 @@ def test_explain_and_show(tmp_path: Path) -> None:
     assert restorekit("check", copy).returncode == 0
 
 
+def test_pipelines_without_weights_stand_last_with_what_brings_them() -> None:
+    lines = restorekit("pipelines", "list").stdout.splitlines()
+    lacking = {line.split()[0]: line for line in lines if "no weights" in line}
+    assert [line.split()[0] for line in lines[-len(lacking) :]] == list(lacking)
+    assert "restorekit models show maxim.dehaze_outdoor" in lacking["dehaze"]
+    assert "no weights of iagc.lowlight; there are none yet" in lacking["night-photo"]
+    assert {"denoise", "raw-to-srgb"} & lacking.keys() == set()
+    rows = json.loads(restorekit("pipelines", "list", "--json").stdout)
+    assert {row["name"] for row in rows if row["lacks"]} == lacking.keys()
+
+
+def test_check_tells_of_models_without_weights() -> None:
+    checked = restorekit("check", "dehaze", "denoise")
+    assert checked.returncode == 0
+    first, warning, last = checked.stderr.splitlines()
+    assert first.startswith("dehaze: ok") and last.startswith("denoise: ok")
+    assert "model maxim.dehaze_outdoor has no weights installed; get" in warning
+
+
 def test_compare(tmp_path: Path) -> None:
     first, second = photo(tmp_path / "a.png"), photo(tmp_path / "b.png")
     same = json.loads(restorekit("compare", first, second, "--json").stdout)

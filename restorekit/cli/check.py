@@ -22,6 +22,8 @@ def check(
     """Check pipelines without running them: every problem, one line each. Exit code 2 if there are any."""
     from restorekit.errors import RestorekitError
     from restorekit.schema import load
+    from restorekit.stages.restore import models_of
+    from restorekit.zoo import store
 
     failed = False
     for name in pipelines:
@@ -32,6 +34,8 @@ def check(
             failed = True
         else:
             typer.echo(f"{name}: ok, {len(pipe.steps)} stages", err=True)
+            for card in store.without_weights(models_of(step.stage for step in pipe.steps)):
+                typer.echo(f"  warning: model {card.id} has no weights installed; {store.cure(card)}", err=True)
     if failed:
         raise typer.Exit(2)
 

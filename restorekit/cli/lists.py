@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restorekit.cli import completion
+
+if TYPE_CHECKING:
+    from restorekit.zoo.card import ModelCard
 
 pipelines = typer.Typer(help="The shipped pipelines.", no_args_is_help=True)
 stages = typer.Typer(help="The stages that pipelines are made of.", no_args_is_help=True)
@@ -26,21 +29,37 @@ def _rows(rows: list[dict[str, str]], as_json: bool, nothing: str) -> None:
         typer.echo(nothing, err=True)
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
-        typer.echo(f"{row['name']:<{width}}  {row['summary']}")
+        lacks = f" ({row['lacks']})" if row.get("lacks") else ""
+        typer.echo(f"{row['name']:<{width}}  {row['summary']}{lacks}")
 
 
 @pipelines.command("list")
 def list_pipelines(as_json: Json = False) -> None:
-    """Names and what they are for."""
+    """Names and what they are for; those whose models have no weights here stand last and say so."""
     import yaml
 
     from restorekit import bundled
+    from restorekit.zoo import store
 
     rows = []
     for name, path in bundled.pipelines().items():
-        head = yaml.safe_load(path.read_text(encoding="utf-8"))
-        rows.append({"name": name, "summary": str(head.get("summary", ""))})
-    _rows(rows, as_json, "no pipelines are installed")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        stages = [stage for stage in content["stages"] if isinstance(stage, dict)]
+        models = [stage["restore"]["model"] for stage in stages if "restore" in stage]
+        lacks = "; ".join(_lack(card) for card in store.without_weights(models))
+        rows.append({"name": name, "summary": str(content.get("summary", "")), "lacks": lacks})
+    _rows(sorted(rows, key=lambda row: bool(row["lacks"])), as_json, "no pipelines are installed")
+
+
+def _lack(card: ModelCard) -> str:
+    """What a pipeline lacks whose model has no weights, and the command that helps."""
+    from restorekit.zoo import store
+
+    cures = {
+        "download": f"get them: restorekit models download {card.id}",
+        "import": f"how to get them: restorekit models show {card.id}",
+    }
+    return f"no weights of {card.id}; {cures.get(store.status(card), 'there are none yet')}"
 
 
 @pipelines.command("show", no_args_is_help=True)

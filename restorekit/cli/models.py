@@ -32,7 +32,10 @@ def list_models(
     installed: Annotated[bool, typer.Option("--installed", help="Only those that can be run now.")] = False,
     task: Annotated[str, typer.Option(metavar="TASK", help="Only those for it, for instance super-resolution.")] = "",
 ) -> None:
-    """Model cards: id, whether weights are installed or what brings them, licence, and what they are for."""
+    """Model cards: id, whether weights are installed or what brings them, licence, and what they are for.
+
+    Installed ones stand first.
+    """
     from restorekit.cli.run import print_json
     from restorekit.names import did_you_mean
     from restorekit.zoo import cards, store
@@ -55,6 +58,7 @@ def list_models(
     if task and task not in tasks:
         hint = did_you_mean(task, tasks) or f"; there are {', '.join(sorted(tasks))}"
         raise ModelError(f"no model is for '{task}'{hint}")
+    rows.sort(key=lambda row: row["weights"] != "installed")
     if as_json:
         print_json(rows)
         return

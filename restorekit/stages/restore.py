@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -221,6 +221,12 @@ class Restore(RowStage):
             return None
         rows = enlarged_rows(lambda top, bottom: to_float(alpha[:, top:bottom]), frame.height, scale, first, last)
         return rows.clamp_(0.0, 1.0)
+
+
+def models_of(stages: Iterable[Stage]) -> tuple[str, ...]:
+    """The ids of the models that stages run; files of weights are left out."""
+    known = cards.files()
+    return tuple(stage.model for stage in stages if isinstance(stage, Restore) and stage.model in known)
 
 
 def _within(pixels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from restorekit import bundled
 from restorekit.errors import RestorekitError
 from restorekit.pipeline import Pipeline
 from restorekit.schema import load
-from restorekit.stages import Restore
+from restorekit.stages.restore import models_of
 from restorekit.zoo import cards, store
 
 ASSETS = Path(__file__).parent / "assets"
@@ -83,13 +83,11 @@ def missing(pipeline: Pipeline) -> Mapping[str, str]:
 
 
 def _models(pipeline: Pipeline) -> tuple[str, ...]:
-    stages = [step.stage for step in pipeline.steps]
-    return tuple(stage.model for stage in stages if isinstance(stage, Restore) and stage.model in cards.files())
+    return models_of(step.stage for step in pipeline.steps)
 
 
 def _without_weights(models: Sequence[str]) -> Mapping[str, str]:
-    known = [cards.card(id) for id in models]
-    return {card.id: store.cure(card) for card in known if store.weights_path(card) is None}
+    return {card.id: store.cure(card) for card in store.without_weights(models)}
 
 
 def examples() -> tuple[Example, ...]:

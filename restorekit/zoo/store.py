@@ -9,7 +9,7 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -47,6 +47,12 @@ def status(card: ModelCard) -> Literal["installed", "download", "import", "no we
     if card.weights is not None and card.weights.url is not None:
         return "download"
     return "import" if card.weights is not None and card.weights.page is not None else "no weights"
+
+
+def without_weights(ids: Iterable[str]) -> list[ModelCard]:
+    """Those of these models that have no weights here, each once. Raises ModelError for a broken card."""
+    known = [cards.card(id) for id in dict.fromkeys(ids)]
+    return [card for card in known if weights_path(card) is None]
 
 
 def _others(card: ModelCard) -> str:
