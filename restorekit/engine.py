@@ -14,7 +14,7 @@ from restorekit.device import release_freed_memory
 from restorekit.edge import bridge, delivery
 from restorekit.errors import Cancelled, InputError
 from restorekit.execution import Execution, Precision
-from restorekit.frame import Bracket, Frame
+from restorekit.frame import Bracket, Frame, check_image
 from restorekit.io.dng.opcodes import parse
 from restorekit.io.formats import OutputSpec
 from restorekit.io.write import HALF_MAX
@@ -141,6 +141,7 @@ def plan(pipeline: Pipeline, image: Frame | Bracket) -> tuple[Step, ...]:
 
     Raises InputError when the image cannot be brought there, or the stages do not take its state.
     """
+    check_image(image)
     frames = image.frames if isinstance(image, Bracket) else (image,)
     have = frames[0].state.changed({"frames": "bracket" if isinstance(image, Bracket) else "single"})
     want = pipeline.input.state if pipeline.input else have

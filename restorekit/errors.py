@@ -42,6 +42,14 @@ class StageError(RestorekitError):
     """A stage that was given a frame it cannot work on."""
 
 
+class ParameterError(StageError):
+    """Parameters that a stage does not take; ``mistakes`` are all of them, one line each."""
+
+    def __init__(self, stage: str, mistakes: tuple[str, ...]) -> None:
+        self.mistakes = mistakes
+        super().__init__(f"{stage}: {'; '.join(mistakes)}")
+
+
 @dataclass(frozen=True)
 class Problem:
     """One mistake in a pipeline file. ``line`` and ``column`` count from 1."""

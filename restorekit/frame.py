@@ -293,3 +293,13 @@ class Bracket:
         """This bracket with another frame in place of its reference."""
         middle = len(self.frames) // 2
         return Bracket((*self.frames[:middle], frame, *self.frames[middle + 1 :]))
+
+
+def check_image(image: object) -> None:
+    """Raise InputError, with the call that makes one, for what is neither a frame nor a bracket."""
+    if isinstance(image, Frame | Bracket):
+        return
+    if isinstance(image, str | Path):
+        raise InputError(f"{image}: is a path where a frame belongs; read it first: restorekit.read({str(image)!r})")
+    cure = "restorekit.Bracket.of(frames)" if isinstance(image, list | tuple) else "restorekit.Frame(tensor)"
+    raise InputError(f"{type(image).__name__} stands where a frame or a bracket belongs; make one: {cure}")

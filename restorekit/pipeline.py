@@ -15,13 +15,13 @@ import pydantic
 
 from restorekit.delivery import hdr_problem
 from restorekit.delivery import problems as delivery_problems
-from restorekit.errors import PipelineError, Problem
+from restorekit.errors import ParameterError, PipelineError, Problem
 from restorekit.frame import Bracket, Frame
 from restorekit.io.brackets import Grouping
 from restorekit.io.formats import OutputSpec
 from restorekit.io.raw import Headerless
 from restorekit.registry import did_you_mean
-from restorekit.stage import Stage, missing_fact
+from restorekit.stage import Stage, missing_fact, mistakes
 from restorekit.stage import refusal as stage_refusal
 from restorekit.state import ImageState
 
@@ -116,7 +116,8 @@ class Pipeline:
         if len(matches) != 1:
             ids = [s.id for s in self.steps]
             why = f"there are {len(matches)} of them, use an id" if matches else f"the pipeline has {', '.join(ids)}"
-            text = f"no step '{step}'{did_you_mean(step, ids)} ({why})" if not matches else f"step '{step}': {why}"
+            hint = did_you_mean(step, [*ids, "output"])
+            text = f"no step '{step}'{hint} ({why})" if not matches else f"step '{step}': {why}"
             raise PipelineError(self.source, (Problem(text),))
         stage = matches[0].stage
         messages = tuple(parameter_problems(type(stage), {**dataclasses.asdict(stage), **params}))  # type: ignore[call-overload]
@@ -285,20 +286,12 @@ def hdr_index(spec: OutputSpec, ids: Sequence[str]) -> int:
 
 def parameter_problems(stage: type[Stage] | type[OutputSpec], params: Mapping[str, Any]) -> Iterator[str]:
     """Every mistake in the parameters of a stage or an output, one line each."""
-    known = [f.name for f in dataclasses.fields(stage)]  # type: ignore[arg-type]
     try:
         stage(**params)
+    except ParameterError as error:
+        yield from error.mistakes
     except pydantic.ValidationError as error:
-        for item in error.errors():
-            name = str(item["loc"][0]) if item["loc"] else ""
-            if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-                yield f"unknown parameter '{name}'{did_you_mean(name, known)}" + ("" if known else "; it has none")
-            elif item["type"].startswith("missing"):
-                yield f"parameter '{name}' is needed"
-            else:
-                said = item["msg"].removeprefix("Value error, ")
-                said = (said[0].lower() + said[1:]).replace("input should", "should")
-                yield f"parameter '{name}': {said}, got {item['input']!r}" if name else said
+        yield from mistakes(stage, error)
 
 
 def _numbered(steps: Sequence[Step | Stage]) -> Iterator[Step]:

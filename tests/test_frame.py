@@ -192,3 +192,18 @@ def test_a_fingerprint_follows_parameters_not_words() -> None:
     assert one.fingerprint == two.fingerprint
     assert one.fingerprint != Pipeline([Decode(), Decode()]).fingerprint
     assert ImageState() == ImageState("rgb", "display", "srgb", "bt709", "single")
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        ("x.jpg", r"x\.jpg: is a path where a frame belongs; read it first: restorekit\.read\('x\.jpg'\)"),
+        (Path("x.jpg"), r"restorekit\.read\('x\.jpg'\)"),
+        (np.zeros((3, 4, 4)), r"ndarray stands where .* make one: restorekit\.Frame\(tensor\)"),
+        ([Frame(torch.zeros(3, 4, 4))], r"list stands where .* make one: restorekit\.Bracket\.of\(frames\)"),
+    ],
+)
+def test_what_is_no_frame_is_refused_with_the_call_that_makes_one(image: object, says: str) -> None:
+    for stage_or_pipeline in (Decode(), Pipeline([Decode()])):
+        with pytest.raises(InputError, match=says):
+            stage_or_pipeline(image)  # type: ignore[arg-type]

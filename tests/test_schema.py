@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from restorekit import bundled
-from restorekit.errors import PipelineError, RestorekitError
+from restorekit.errors import ParameterError, PipelineError, RestorekitError
 from restorekit.json_schema import describe, json_schema
 from restorekit.pipeline import Pipeline, parameter_problems
 from restorekit.registry import stage_class, stage_entries
 from restorekit.schema import parse
+from restorekit.stages import Exposure
 
 GOOD = """\
 restorekit: 1
@@ -195,6 +196,30 @@ def test_setting_parameters() -> None:
         pipe.set("brigten", ev=1)
     with pytest.raises(PipelineError, match=r"did you mean 'ev'\?"):
         pipe.set("brighten", evv=1)
+    with pytest.raises(PipelineError, match=r"unknown parameter 'eV'; did you mean 'ev'\?"):
+        pipe.set("brighten", eV=1)
+    with pytest.raises(PipelineError, match=r"no step 'outptu'; did you mean 'output'\?"):
+        pipe.set("outptu", bits=8)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"ev": 99}, "tone.exposure: parameter 'ev': should be less than or equal to 20, got 99"),
+        ({"eV": 1}, "tone.exposure: unknown parameter 'eV'; did you mean 'ev'?"),
+        ({"light": 1, "ev": "a lot"}, "tone.exposure: parameter 'ev': should be a valid number"),
+    ],
+)
+def test_wrong_parameters_of_a_stage_are_one_line_with_the_cure(parameters: dict[str, object], says: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Exposure(**parameters)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(says) and "\n" not in str(caught.value)
+    assert len(caught.value.mistakes) == len(parameters)
+
+
+def test_parameters_are_given_by_name() -> None:
+    with pytest.raises(ParameterError, match="parameters are given by name"):
+        Exposure(1.0)  # type: ignore[misc]
 
 
 def test_the_json_schema_knows_every_stage_and_parameter() -> None:

@@ -201,8 +201,11 @@ def assigned(pipe: Pipeline, text: str) -> Pipeline:
     from restorekit.errors import PipelineError
 
     address, equals, value = text.partition("=")
-    stage, dot, name = address.rpartition(".")
-    if not equals or not dot:
+    address = address.strip()
+    stage, _, name = address.rpartition(".")
+    if address in [step.id for step in pipe.steps]:
+        raise RestorekitError(f"--set {text}: names no parameter; write {address}.PARAM=VALUE")
+    if not (equals and stage and name):
         raise RestorekitError(f"--set {text}: write STAGE.PARAM=VALUE, for instance tone.exposure.ev=0.5")
     try:
         return pipe.set(stage, **{name: yaml.safe_load(value)})
