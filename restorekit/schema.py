@@ -24,6 +24,7 @@ from restorekit.pipeline import InputSpec, Pipeline, PreviewChange, Step, fold, 
 from restorekit.registry import did_you_mean, stage_class
 from restorekit.stage import Stage
 from restorekit.state import AXES, SHORTHANDS, ImageState
+from restorekit.yaml_syntax import syntax_problem, text_problem
 
 VERSION = 1
 TOP_KEYS = ("restorekit", "name", "summary", "input", "stages", "output", "preview")
@@ -51,15 +52,17 @@ def load(name_or_path: str | Path) -> Pipeline:
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
-            return parse(path.read_text(encoding="utf-8"), str(path))
+            data = path.read_bytes()
         except FileNotFoundError:
             raise RestorekitError(
                 f"{path}: there is no such pipeline file; restorekit pipelines list names the shipped ones"
             ) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise RestorekitError(
-                f"{path}: cannot be read as a pipeline: {error}; it must be a UTF-8 YAML file"
-            ) from None
+        except OSError as error:
+            raise RestorekitError(f"{path}: cannot be read as a pipeline: {error.strerror or error}") from None
+        try:
+            return parse(data.decode("utf-8"), str(path))
+        except UnicodeDecodeError as error:
+            raise PipelineError(str(path), (text_problem(data, error),)) from None
     names = bundled.pipelines()
     if str(name_or_path) not in names:
         hint = did_you_mean(str(name_or_path), names) or "; restorekit pipelines list names the shipped ones"
@@ -82,12 +85,8 @@ def parse(text: str, source: str) -> Pipeline:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except RecursionError:
         raise PipelineError(source, (Problem("nested too deeply for a pipeline"),)) from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise PipelineError(source, (Problem(f"not valid YAML: {error.problem}", *place),)) from None
     except yaml.YAMLError as error:
-        raise PipelineError(source, (Problem(f"not valid YAML: {' '.join(str(error).split())}"),)) from None
+        raise PipelineError(source, (syntax_problem(text, error),)) from None
     reader = _Reader(source)
     pipeline = reader.pipeline(reader.locate(node))
     if reader.problems or pipeline is None:

@@ -175,6 +175,42 @@ def test_files_that_are_no_pipelines(text: str, says: str) -> None:
     assert any(says in line for line in problems(text))
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("restorekit: 1\ninput: {state: display-srgb\nstages: []\n", "2:8: not valid YAML: this { has no }"),
+        ("restorekit: 1\noutput: [{format: png}\n", "2:9: not valid YAML: this [ has no ]"),
+        ("restorekit: 1\ninput:\n\tstate: display-srgb\n", "3:1: not valid YAML: a tab cannot stand here; indent by"),
+        ("restorekit: 1\nstages\n  - color.decode\ninput: {}\n", "2:1: not valid YAML: a colon is missing"),
+        ("restorekit 1\ninput: {}\n", "2:6: not valid YAML: this colon cannot stand here"),
+        ("summary: Photos: mine\n", "1:16: not valid YAML: this colon cannot stand here; put text"),
+        ("stages:\n  - color.decode\n - color.encode\n", "3:2: not valid YAML: this does not begin in the column"),
+        ("restorekit: 1\nname: 'mine\n", "2:7: not valid YAML: this quote has no end"),
+        ("name: @mine\n", "1:7: not valid YAML: no value begins with @"),
+        ("restorekit: 1\nname: a\x01b\n", "2:8: not valid YAML: the character 0x1 cannot stand in YAML"),
+        ("name: 'mine' again\n", "1:14: not valid YAML: expected <block end>, but found '<scalar>'; look at"),
+    ],
+)
+def test_mistakes_of_syntax_are_one_line_at_their_place_with_the_cure(text: str, says: str) -> None:
+    (line,) = problems(text)
+    assert line.startswith(f"p.yaml:{says}")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "1:1: this is no text; a pipeline is a YAML file"),
+        (b"restorekit: 1\nname: caf\xe9\n", "2:10: the byte 0xe9 is no UTF-8; save the file in UTF-8"),
+    ],
+)
+def test_files_that_are_no_text_are_told_from_those_in_another_encoding(data: bytes, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(data)
+    with pytest.raises(PipelineError) as caught:
+        Pipeline.load(path)
+    assert str(caught.value).startswith(f"{path}:{says}")
+
+
 def test_unknown_names_and_files(tmp_path: Path) -> None:
     with pytest.raises(RestorekitError, match=r"did you mean 'raw-to-srgb'\?"):
         Pipeline.load("raw-to-srg")
