@@ -12,7 +12,8 @@ def doctor(
 ) -> None:
     """Look for the usual problems of an installation and say the cure. Exit code 1 if there are any.
 
-    Notes tell of optional parts that are not there.
+    The verdict stands first, then problems, notes, versions and the machine. Notes tell of optional parts that are not
+    there.
     """
     from restorekit.cli.run import print_json
     from restorekit.doctor import findings, machine
@@ -24,11 +25,11 @@ def doctor(
     if as_json:
         print_json({"versions": versions(), "machine": machine(), "problems": problems, "notes": notes})
         raise typer.Exit(1 if problems else 0)
-    for name, value in (versions() | machine()).items():
-        typer.echo(f"{name:<24} {value}")
-    for kind, texts in (("note", notes), ("problem", problems)):
-        for text in texts:
-            typer.echo(f"{kind}: {text}", err=True)
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
     typer.echo(f"{count if problems else 'no problems'} found", err=True)
+    for kind, texts in (("problem", problems), ("note", notes)):
+        for text in texts:
+            typer.echo(f"{kind}: {text}", err=True)
+    for name, value in (versions() | machine()).items():
+        typer.echo(f"{name:<24} {value}")
     raise typer.Exit(1 if problems else 0)
