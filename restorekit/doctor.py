@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from restorekit import bundled
-from restorekit.errors import ModelError, RestorekitError
+from restorekit.errors import ModelError, RestorekitError, installing
 
 MODULES = ("torch", "numpy", "pydantic", "yaml", "safetensors", "rawpy", "imagecodecs", "OpenEXR", "cv2", "tifffile")
 """What has to load."""
@@ -144,7 +144,7 @@ def _codecs() -> Iterator[Finding]:
 
 def _extras() -> Iterator[Finding]:
     for extra, module, gives in EXTRAS:
-        cure = f"pip install 'restorekit[{extra}]'"
+        cure = installing(extra)
         if importlib.util.find_spec(module) is None:
             yield Finding(f"the extra {extra} ({gives}) is not installed; if you want it: {cure}", problem=False)
         elif said := _does_not_load(module):

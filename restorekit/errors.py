@@ -8,6 +8,11 @@ FOREIGN = "update or remove the package that brings it"
 """The cure for a stage or network of another package that cannot be used."""
 
 
+def installing(extra: str) -> str:
+    """The command that brings an extra to the restorekit that is installed, from a checkout or not."""
+    return f"pip install 'restorekit[{extra}]'"
+
+
 class RestorekitError(Exception):
     """Base of every error that is the input's or the caller's fault, not a bug.
 

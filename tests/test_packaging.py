@@ -160,3 +160,17 @@ def test_what_is_imported_is_declared(checkout: Path) -> None:
     for name in imported - sys.stdlib_module_names - {"restorekit"}:
         brought_by = {owner.lower().replace("_", "-") for owner in (name, *distributions.get(name, ()))}
         assert brought_by & declared, f"{name} is imported; add what brings it to the dependencies"
+
+
+def test_extras_are_installed_by_one_command_everywhere(checkout: Path) -> None:
+    """``'.[web]'`` would need the checkout as the current folder; messages have the command from one place."""
+    if not (checkout / "docs").is_dir():
+        pytest.skip("this test reads the source tree")
+    extras = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    pages = [checkout / "README.md", *(checkout / "docs").glob("*.md")]
+    said = [extra for page in pages for extra in re.findall(r"(\S*)\[([\w,]+)\]'", page.read_text(encoding="utf-8"))]
+    assert said and {name for name, extra in said if extra != "dev"} == {"'restorekit"}
+    assert {part for _, extra in said for part in extra.split(",")} <= extras.keys()
+    sources = (checkout / "restorekit").rglob("*.py")
+    written = [path.name for path in sources if "pip install 'restorekit[" in path.read_text(encoding="utf-8")]
+    assert written == ["errors.py"]

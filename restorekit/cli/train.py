@@ -11,7 +11,7 @@ import typer
 
 from restorekit import bundled
 from restorekit.cli import completion
-from restorekit.errors import RestorekitError
+from restorekit.errors import RestorekitError, installing
 
 if TYPE_CHECKING:
     from restorekit.train.recipe import Recipe
@@ -69,7 +69,7 @@ def train(
         from restorekit.train.fit import train as fit
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("lightning", "tensorboard"):
-            raise RestorekitError("training needs more packages: pip install 'restorekit[train]'") from None
+            raise RestorekitError(f"training needs more packages: {installing('train')}") from None
         raise
     from restorekit import device as devices_
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from restorekit.errors import RestorekitError
+from restorekit.errors import RestorekitError, installing
 
 
 def web(
@@ -27,7 +27,7 @@ def web(
         from restorekit.web.settings import Settings
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "gradio":
-            raise RestorekitError("the page needs one more package: pip install 'restorekit[web]'") from None
+            raise RestorekitError(f"the page needs one more package: {installing('web')}") from None
         raise
     settings = Settings(device, jobs, queue, max_upload, max_megapixels)
     serve(host, port, settings, tell=lambda url: typer.echo(f"open {url}  (Ctrl-C ends it)", err=True))

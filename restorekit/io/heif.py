@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from restorekit.errors import InputError
+from restorekit.errors import InputError, installing
 from restorekit.io import bmff
 from restorekit.io.decoded import Decoded
 from restorekit.io.decoders import heif_meaning, heif_notes, require_whole_boxes
@@ -24,7 +24,7 @@ def decode(path: Path) -> Decoded:
     try:
         import pillow_heif
     except ImportError as error:
-        raise InputError(f"{path}: needs the extra heif: pip install 'restorekit[heif]'") from error
+        raise InputError(f"{path}: needs the extra heif: {installing('heif')}") from error
     data = path.read_bytes()
     require_whole_boxes(path, data)
     try:

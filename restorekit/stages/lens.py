@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor
 
-from restorekit.errors import StageError
+from restorekit.errors import StageError, installing
 from restorekit.frame import Frame, Region
 from restorekit.io import lensfun, metadata
 from restorekit.io.dng.corrections import correct, lowest_clip_level
@@ -103,7 +103,7 @@ class Correct(Stage):
         if not lensfun.installed():
             if self.source == "auto":
                 return nothing
-            raise StageError(f"{frame.name}: lens.correct needs lensfunpy; pip install 'restorekit[lens]'")
+            raise StageError(f"{frame.name}: lens.correct needs lensfunpy; {installing('lens')}")
         try:
             known = lensfun.find(self._shot(frame))
         except lensfun.LensUnknown as error:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from restorekit.architectures._network import Network
-from restorekit.errors import ModelError
+from restorekit.errors import ModelError, installing
 from restorekit.tiling import Tiling
 
 NAME = "spandrel"
@@ -43,7 +43,7 @@ def network(state: Mapping[str, Tensor], source: str) -> Network:
     """
     descriptor = _described(state, source) if installed() else None
     if descriptor is None:
-        why = "does not know it" if installed() else "is not installed: pip install 'restorekit[spandrel]'"
+        why = "does not know it" if installed() else f"is not installed: {installing('spandrel')}"
         raise ModelError(f"{source}: needs spandrel, which {why}")
     return CommunityNetwork(descriptor)
 

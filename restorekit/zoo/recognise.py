@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from restorekit import architectures
 from restorekit.architectures._network import Detected, Network
-from restorekit.errors import ModelError
+from restorekit.errors import ModelError, installing
 from restorekit.zoo import community
 from restorekit.zoo.card import ModelCard
 
@@ -62,7 +62,7 @@ def detect(state: Mapping[str, Tensor], source: str = "the state dict") -> tuple
         return community.NAME, Detected({}, (f"spandrel knows it as {said}",))
     first = ", ".join(list(state)[:3])
     known = ", ".join(architectures.architectures())
-    more = "" if community.installed() else "; pip install 'restorekit[spandrel]' adds those of spandrel"
+    more = "" if community.installed() else f"; {installing('spandrel')} adds those of spandrel"
     broken = f" ({'; '.join(absent)})" if absent else ""
     raise ModelError(f"{source}: no architecture has weights called {first} ...; known are {known}{broken}{more}")
 
