@@ -90,9 +90,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         photo(folder / name, index)
     photo(folder / "parrot.png"), photo(folder / "motocross.png"), photo(folder / "quality-10.jpg")
     light(folder / "merged.exr"), light(folder / "truth.exr", 1), light(folder / "light.exr")
-    for name in ("mine.yaml", "my-look.yaml"):
+    photo(folder / "out" / "lake.png"), photo(folder / "out" / "soft.png", 1), photo(folder / "out" / "small.png")
+    for name in ("mine.yaml", "out/my-look.yaml"):
         shutil.copy(ROOT / "pipelines" / "raw-to-srgb.yaml", folder / name)
-    photo(folder / "lake.png"), photo(folder / "soft.png", 1), photo(folder / "small.png")
     raw(folder / "docs" / "sample" / "lake.dng")
     photo(folder / "docs" / "images" / "lake.jpg")
     return folder
@@ -108,6 +108,11 @@ def test_the_documentation_has_commands() -> None:
     if not (ROOT / "docs").is_dir():
         pytest.skip("this test reads the source tree")
     assert len(COMMANDS) > 50 and sum(PARSED_ONLY.search(command) is None for _, command in COMMANDS) > 30
+
+
+def outside_out(folder: Path) -> set[Path]:
+    """The files of a folder but those in ``out/``, which Git ignores."""
+    return {path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] != "out"}
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}:{command}" for page, command in COMMANDS])
@@ -129,12 +134,14 @@ def test_a_command_of_the_documentation_works(
     shutil.copytree(files, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(sys, "argv", ["restorekit", *given])
+    before = outside_out(tmp_path / "work")
     try:
         main()
         code = 0
     except SystemExit as ended:
         code = int(ended.code or 0)
     assert code == 0, capsys.readouterr().err
+    assert page != "tutorial.md" or outside_out(tmp_path / "work") == before
 
 
 def python_blocks() -> Iterator[tuple[str, str]]:
@@ -149,9 +156,12 @@ def python_blocks() -> Iterator[tuple[str, str]]:
 def test_python_of_the_documentation_works(
     page: str, text: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(files / "docs", tmp_path / "docs")
+    for name in ("docs", "out"):
+        shutil.copytree(files / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     source = tmp_path / f"{page}.py"
     source.write_text(text, encoding="utf-8")
+    before = outside_out(tmp_path)
     done = subprocess.run([sys.executable, source], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+    assert page != "tutorial.md" or outside_out(tmp_path) == before
