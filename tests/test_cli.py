@@ -159,6 +159,10 @@ def test_compare(tmp_path: Path) -> None:
     assert same["psnr_db"] is None and same["ssim"] == pytest.approx(1.0) and same["ciede2000_mean"] == 0
     Image.new("RGB", (10, 10)).save(tmp_path / "c.png")
     assert "sizes differ" in restorekit("compare", first, tmp_path / "c.png").stderr
+    one = restorekit("compare", first, tmp_path)
+    assert one.returncode == 2 and one.stderr == f"{tmp_path}: is a folder; compare takes two files\n"
+    both = restorekit("compare", tmp_path, tmp_path, "--html", tmp_path / "page.html")
+    assert f"restorekit eval input {tmp_path} --inputs {tmp_path}" in both.stderr and both.returncode == 2
 
 
 def test_doctor_finds_nothing_wrong_here() -> None:

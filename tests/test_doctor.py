@@ -62,7 +62,9 @@ def test_problems_decide_the_exit_code_and_notes_do_not(monkeypatch: pytest.Monk
     found = [doctor.Finding("an extra is absent", problem=False)]
     monkeypatch.setattr(doctor, "findings", lambda: found)
     result = CliRunner().invoke(app, ["doctor"])
-    assert result.exit_code == 0 and result.output.startswith("no problems found\nnote: an extra is absent\nrestorekit ")
+    assert result.exit_code == 0 and result.output.startswith(
+        "no problems found\nnote: an extra is absent\nrestorekit "
+    )
     found.append(doctor.Finding("torch is broken"))
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1

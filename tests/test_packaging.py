@@ -166,7 +166,9 @@ def test_extras_are_installed_by_one_command_everywhere(checkout: Path) -> None:
     """``'.[web]'`` would need the checkout as the current folder; messages have the command from one place."""
     if not (checkout / "docs").is_dir():
         pytest.skip("this test reads the source tree")
-    extras = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    extras = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
     pages = [checkout / "README.md", *(checkout / "docs").glob("*.md")]
     said = [extra for page in pages for extra in re.findall(r"(\S*)\[([\w,]+)\]'", page.read_text(encoding="utf-8"))]
     assert said and {name for name, extra in said if extra != "dev"} == {"'restorekit"}

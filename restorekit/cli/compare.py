@@ -39,6 +39,7 @@ def compare(
     from restorekit.io import read
     from restorekit.metrics.compare import compare_frames
 
+    _check_inputs(first, second)
     if html is not None:
         _check_target(html, first, second)
     if cvvdp:
@@ -57,6 +58,16 @@ def compare(
     if html is not None:
         write_page(html, *frames, result, white_nits=white_nits)
         typer.echo(f"page: {html}", err=True)
+
+
+def _check_inputs(first: Path, second: Path) -> None:
+    """Raise InputError for folders, with the command that measures them where both are."""
+    from restorekit.errors import InputError
+
+    folders = [path for path in (first, second) if path.is_dir()]
+    if folders:
+        cure = f"; for all their pairs: restorekit eval input {first} --inputs {second}" if len(folders) == 2 else ""
+        raise InputError(f"{folders[0]}: is a folder; compare takes two files{cure}")
 
 
 def _check_target(html: Path, *inputs: Path) -> None:
