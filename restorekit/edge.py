@@ -34,10 +34,7 @@ def bridge(have: ImageState, want: ImageState, name: str) -> tuple[Step, ...]:
     if have.reference == want.reference == "sensor":
         return ()
     if want.reference == "sensor":
-        raise InputError(
-            f"{name}: the pipeline starts from RAW, this is a finished picture; "
-            "use a pipeline for photos such as photo-enhance"
-        )
+        raise InputError(needs_raw(name, want.frames != "single"))
     stages: list[Stage] = []
     state = have
     if have.reference == "sensor":
@@ -60,6 +57,14 @@ def bridge(have: ImageState, want: ImageState, name: str) -> tuple[Step, ...]:
         )
     stages += _recolor(state, want, name)
     return tuple(Step(f"edge.{stage.spec.name}", stage) for stage in stages)
+
+
+def needs_raw(name: str, bracket: bool) -> str:
+    """What is said of a picture, or of one of a bracket, that a pipeline for RAW files is given."""
+    photos = "bracket-to-hdr" if bracket else "photo-enhance"
+    return (
+        f"{name}: the pipeline starts from RAW, this is a finished picture; use a pipeline for photos such as {photos}"
+    )
 
 
 def delivery(have: ImageState, spec: OutputSpec, metadata: Metadata) -> tuple[tuple[Stage, ...], tuple[str, ...]]:

@@ -1,22 +1,23 @@
-"""Which files make which pictures: inputs listed, brackets grouped, outputs named, what is up to date."""
+"""What a run will do: a job a picture, outputs named, what is up to date."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from restorekit.delivery import delivered
 from restorekit.errors import InputError, RestorekitError
-from restorekit.io.brackets import Grouping, group_brackets, name_order
+from restorekit.io.brackets import Grouping
 from restorekit.io.formats import FORMATS, Format, OutputColor, OutputSpec, format_of_path
 from restorekit.io.read import READABLE
 from restorekit.io.sidecar import beside
 from restorekit.journal import Journal, stamp
 from restorekit.names import did_you_mean
 from restorekit.pipeline import Pipeline, output_problems, tap_index
+from restorekit.sources import find
 
 Existing = Literal["skip", "overwrite", "rename", "error"]
 Action = Literal["run", "up to date", "kept"]
@@ -47,7 +48,8 @@ class Job:
 class Plan:
     """Everything a run will do. ``folder`` is where outputs go; ``problems`` name inputs that cannot be used.
 
-    ``single_file`` is true where the output was named as one file, not as a folder.
+    ``passed_over`` are the finished pictures of folders, where the pipeline starts from RAW. ``single_file`` is true
+    where the output was named as one file, not as a folder.
     """
 
     jobs: tuple[Job, ...]
@@ -55,6 +57,7 @@ class Plan:
     outputs: tuple[OutputSpec, ...]
     journal: Journal
     problems: tuple[str, ...] = ()
+    passed_over: tuple[Path, ...] = ()
     single_file: bool = False
 
     def remove_leftovers(self) -> int:
@@ -91,26 +94,27 @@ def plan(
     _check(pipeline, outputs, output)
     folder = output.parent if single else output
     journal = Journal(folder)
-    sources, problems = _sources(pipeline, inputs, journal, grouping, recursive)
-    if not sources and not problems:
+    sources = find(pipeline, inputs, journal, grouping, recursive)
+    if not sources.found and not sources.problems:
         names = ", ".join(str(path) for path in inputs)
         where = "" if recursive else " (subfolders only with --recursive)"
         raise InputError(f"{names}: no readable image found{where}; readable are {', '.join(sorted(READABLE))}")
-    if single and len(sources) > 1:
-        raise RestorekitError(f"{output}: is one file, but {len(sources)} pictures would be made; name a folder")
+    if single and len(sources.found) > 1:
+        raise RestorekitError(f"{output}: is one file, but {len(sources.found)} pictures would be made; name a folder")
     used: set[Path] = set()
     jobs: list[Job] = []
-    touched = {path.resolve() for paths, _ in sources for path in paths}
+    touched = {path.resolve() for source in sources.found for path in source.files}
     settings = repr((pipeline.fingerprint, salt, _stamped(pipeline)))
-    for paths, relative in sources:
-        wanted = (output,) if single else _names(outputs, folder, relative, paths, used)
+    for source in sources.found:
+        wanted = (output,) if single else _names(outputs, folder, source.name, source.files, used)
         clash = [path for path in wanted if path.resolve() in touched]
         if clash:
             raise RestorekitError(f"{clash[0]}: the output would overwrite its input; name another output folder")
-        job = _decide(Job(tuple(paths), wanted, _key(settings, paths, sidecars)), journal, existing, used)
+        job = _decide(Job(source.files, wanted, _key(settings, source.files, sidecars)), journal, existing, used)
         used |= set(job.outputs)
         jobs.append(job)
-    return Plan(tuple(jobs), folder, tuple(outputs), journal, tuple(problems), single)
+    problems, passed_over = tuple(sources.problems), tuple(sources.passed_over)
+    return Plan(tuple(jobs), folder, tuple(outputs), journal, problems, passed_over, single)
 
 
 def _single_file(inputs: Sequence[Path], output: Path) -> bool:
@@ -183,78 +187,6 @@ def _in_format(spec: OutputSpec, wanted: Format) -> OutputSpec:
     """An output in another format that holds one picture."""
     bits = spec.bits if spec.bits in FORMATS[wanted].bits else None
     return replace(spec, format=wanted, bits=bits, compression=None, from_=spec.tap, hdr=None, sdr=None, headroom=None)
-
-
-def _sources(
-    pipeline: Pipeline, inputs: Sequence[Path], journal: Journal, grouping: Grouping | None, recursive: bool
-) -> tuple[list[tuple[tuple[Path, ...], Path]], list[str]]:
-    """Groups of files that make one picture each, with their name relative to the output folder."""
-    brackets = pipeline.input is not None and pipeline.input.state.frames != "single"
-    rule = grouping or (pipeline.input.grouping if pipeline.input else Grouping())
-    found: list[tuple[tuple[Path, ...], Path]] = []
-    problems: list[str] = []
-    loose: list[Path] = []
-    for path in inputs:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder; check the path")
-        if path.is_file():
-            if path.suffix.lower() == ".xmp":
-                continue  # a sidecar, which belongs to a picture
-            if path.resolve() not in {other.resolve() for other in loose}:
-                loose.append(path)
-            continue
-        for files, where in _folders(path, journal, recursive, brackets):
-            if not brackets:
-                found += [((file,), where / file.stem) for file in files]
-                continue
-            found += _grouped(files, where, rule, problems)
-    if brackets and loose:
-        rule = grouping or (Grouping(by="folder") if len({path.parent for path in loose}) == 1 else rule)
-        found = _grouped(loose, Path(), rule, problems) + found
-    else:
-        found = [((file,), Path(file.stem)) for file in loose] + found
-    return found, problems
-
-
-def _grouped(
-    files: Sequence[Path], where: Path, rule: Grouping, problems: list[str]
-) -> list[tuple[tuple[Path, ...], Path]]:
-    try:
-        groups = group_brackets(files, rule, subfolder=where != Path())
-    except InputError as error:
-        problems.append(str(error))
-        return []
-    named: list[tuple[tuple[Path, ...], Path]] = []
-    for group in groups:
-        alone = len(groups) == 1 and where != Path()
-        members = tuple(sorted(group, key=name_order))
-        named.append((members, where.parent / where.name if alone else where / members[0].stem))
-    return named
-
-
-def _folders(root: Path, journal: Journal, recursive: bool, brackets: bool) -> Iterator[tuple[list[Path], Path]]:
-    """The folders to look into, with their readable files: subfolders one level deep for brackets.
-
-    The output folder below an input folder, and files that we made, are no inputs.
-    """
-    pattern = "**/" if recursive else "*/"
-    below = sorted(path for path in root.glob(pattern) if path.is_dir()) if recursive or brackets else []
-    output, base = journal.folder.resolve(), root.resolve()
-    below_input = output != base and output.is_relative_to(base)
-    for folder in [root, *(path for path in below if path != root)]:
-        parts = folder.relative_to(root).parts
-        if any(part.startswith(".") for part in parts) or (below_input and folder.resolve().is_relative_to(output)):
-            continue
-        files = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in READABLE
-            and not path.name.startswith(".")
-            and path.is_file()
-            and journal.entry(path) is None
-        )
-        if files:
-            yield files, folder.relative_to(root)
 
 
 def _names(

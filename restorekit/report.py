@@ -43,12 +43,13 @@ class JobReport:
 
 @dataclass
 class RunReport:
-    """A whole run."""
+    """A whole run. ``passed_over`` are finished pictures of folders, where the pipeline starts from RAW."""
 
     pipeline: str
     fingerprint: str
     device: str
     jobs: list[JobReport] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
     interrupted: bool = False
     versions: dict[str, str] = field(default_factory=lambda: versions())
 

@@ -74,6 +74,7 @@ class Runner:
         self.plan = plan
         self.options = options or RunOptions()
         self.report = RunReport(pipeline.name, pipeline.fingerprint, str(self.options.device))
+        self.report.passed_over = [str(path) for path in plan.passed_over]
         self.removed_leftovers = 0
         self._software = " ".join(filter(None, (SOFTWARE, pipeline.name, pipeline.fingerprint)))
         self._reader = reader

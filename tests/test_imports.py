@@ -38,6 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "journal",
+        "sources",
         "jobs",
         "isolation",
         "runner",

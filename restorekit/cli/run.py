@@ -181,6 +181,7 @@ def run(
         raise RestorekitError(f"{report}: there is no folder {report.parent} for the report; create it first")
     if runner.removed_leftovers:
         typer.echo(f"removed {runner.removed_leftovers} unfinished files of an earlier run", err=True)
+    tell_passed_over(pipe, plan)
     result = _follow(runner)
     _summary(result)
     target = report or (None if plan.single_file else plan.folder / "report.json")
@@ -285,6 +286,7 @@ def show_plan(pipe: Pipeline, plan: Plan) -> None:
     if pipe.input is not None and developed and any(is_raw(path) for job in plan.jobs for path in job.inputs):
         lead = bridge(SHORTHANDS["sensor-bayer"], pipe.input.state, "RAW files")
         typer.echo(f"RAW files are developed first: {' > '.join(step.stage.spec.name for step in lead)}", err=True)
+    tell_passed_over(pipe, plan)
     for message in plan.problems:
         typer.echo(f"cannot use  {message}", err=True)
     for job in plan.jobs:
@@ -294,6 +296,13 @@ def show_plan(pipe: Pipeline, plan: Plan) -> None:
             f"{what}  {', '.join(str(p) for p in job.inputs)} -> {', '.join(str(p) for p in job.outputs)}{why}",
             err=True,
         )
+
+
+def tell_passed_over(pipe: Pipeline, plan: Plan) -> None:
+    """How many pictures of folders are no inputs, and why, in one line on stderr."""
+    if count := len(plan.passed_over):
+        what = "1 finished picture" if count == 1 else f"{count} finished pictures"
+        typer.echo(f"passed over  {what} of folders: pipeline {pipe.name} starts from RAW", err=True)
 
 
 def _follow(runner: Runner) -> RunReport:
@@ -348,6 +357,7 @@ def _summary(report: RunReport) -> None:
         for status in ("done", "up to date", "kept", "failed", "not started")
         if report.count(status)
     ]
+    words += [f"{len(report.passed_over)} passed over"] if report.passed_over else []
     typer.echo(("interrupted: " if report.interrupted else "") + ", ".join(words), err=True)
 
 

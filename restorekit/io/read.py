@@ -28,6 +28,16 @@ def is_raw(path: Path) -> bool:
     return path.suffix.lower() in {*RAW_EXTENSIONS, ".dng"}
 
 
+def is_finished(path: Path) -> bool:
+    """Whether a file is a finished picture, of a display or of light, by its name and its content."""
+    if is_raw(path) or path.suffix.lower() not in READABLE:
+        return False
+    try:
+        return _kind(path, _head(path)) not in (None, "raw", "dng")
+    except (InputError, OSError):
+        return False  # whoever reads it will tell
+
+
 PictureKind = Literal["jpeg", "png", "webp", "bmp", "tiff", "gif", "avif", "heif", "jxl"]
 Kind = Literal[PictureKind, "dng", "exr", "radiance", "raw"]
 """What a file is by its content; a picture is display-referred, or a TIFF of floats."""

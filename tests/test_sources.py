@@ -1,0 +1,93 @@
+"""Which files of folders are inputs, what is passed over, and what their pictures are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from restorekit.cli import app
+from restorekit.frame import Frame
+from restorekit.io import write
+
+CONVERT = "restorekit: 1\nname: convert\ninput: {state: sensor-bayer}\nstages: []\noutput: {format: dng}\n"
+
+
+def photo(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 200, (30, 40, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def raw(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mosaic = torch.randint(600, 4000, (40, 60), dtype=torch.int32, generator=torch.manual_seed(1)).numpy()
+    frame = Frame.from_bayer(mosaic.astype(np.uint16), pattern="RGGB", black=512, white=16383, neutral=(0.5, 1, 0.7))
+    write(frame, path)
+    return path
+
+
+@pytest.fixture
+def convert(tmp_path: Path) -> Path:
+    """A pipeline that starts from RAW and does as little as can be."""
+    path = tmp_path / "convert.yaml"
+    path.write_text(CONVERT)
+    return path
+
+
+def run(pipeline: str | Path, *paths: str | Path) -> tuple[int, list[str]]:
+    done = CliRunner().invoke(app, ["run", *map(str, (pipeline, *paths))])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_photographs_beside_raw_files_are_passed_over(convert: Path, options: tuple[str], tmp_path: Path) -> None:
+    for name in ("IMG_1", "IMG_2"):
+        raw(tmp_path / "in" / f"{name}.dng")
+        photo(tmp_path / "in" / f"{name}.JPG")
+    code, said = run(convert, tmp_path / "in", tmp_path / "out", *options)
+    assert code == 0 and "passed over  2 finished pictures of folders: pipeline convert starts from RAW" in said
+    assert not any(".JPG" in line for line in said)
+    assert sum(line.startswith(("done", "would make")) for line in said) == 2
+
+
+def test_a_photograph_that_is_named_is_an_error_for_a_raw_pipeline(convert: Path, tmp_path: Path) -> None:
+    files = raw(tmp_path / "a.dng"), photo(tmp_path / "a.jpg")
+    for options, word in (((), "failed"), (("--dry-run",), "cannot use")):
+        code, said = run(convert, *files, tmp_path / "out", *options)
+        assert code == 1 and not any(line.startswith("passed over") for line in said)
+        assert any(line.startswith(f"{word}  {files[1]}: the pipeline starts from RAW") for line in said), said
+    assert (tmp_path / "out" / "a.dng").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_folder_of_photographs_is_no_input_of_a_raw_pipeline(
+    convert: Path, options: tuple[str], tmp_path: Path
+) -> None:
+    first = photo(tmp_path / "in" / "a.jpg")
+    photo(tmp_path / "in" / "b.jpg")
+    code, said = run(convert, tmp_path / "in", tmp_path / "out", *options)
+    assert code == 1
+    (line,) = (line for line in said if line.startswith(("failed", "cannot use")))
+    assert f"{first}: the pipeline starts from RAW" in line and "photo-enhance" in line
+
+
+def test_what_is_called_a_photograph_but_holds_a_mosaic_is_taken(convert: Path, tmp_path: Path) -> None:
+    raw(tmp_path / "in" / "a.dng").rename(tmp_path / "in" / "a.tif")
+    code, said = run(convert, tmp_path / "in", tmp_path / "out")
+    assert code == 0 and (tmp_path / "out" / "a.dng").exists(), said
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_photographs_given_to_a_pipeline_for_raw_brackets(folder: bool, tmp_path: Path) -> None:
+    """What is wrong is said before anything is asked about times, exposures and groups."""
+    files = [photo(tmp_path / "in" / f"{k}.jpg", k) for k in range(2)]
+    code, said = run("bracket-to-dng", *([tmp_path / "in"] if folder else files), tmp_path / "out")
+    failures = [line for line in said if line.startswith("failed")]
+    assert code == 1 and len(failures) == (1 if folder else 2)
+    assert all("starts from RAW" in line and "bracket-to-hdr" in line for line in failures)
