@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,11 +104,11 @@ def plan(
         raise RestorekitError(f"{output}: is one file, but {len(sources.found)} pictures would be made; name a folder")
     used: set[Path] = set()
     jobs: list[Job] = []
-    touched = {path.resolve() for source in sources.found for path in source.files}
+    touched = {os.path.realpath(path) for source in sources.found for path in source.files}
     settings = repr((pipeline.fingerprint, salt, _stamped(pipeline)))
     for source in sources.found:
         wanted = (output,) if single else _names(outputs, folder, source.name, source.files, used)
-        clash = [path for path in wanted if path.resolve() in touched]
+        clash = [path for path in wanted if os.path.realpath(path) in touched]
         if clash:
             raise RestorekitError(f"{clash[0]}: the output would overwrite its input; name another output folder")
         job = _decide(Job(source.files, wanted, _key(settings, source.files, sidecars)), journal, existing, used)
@@ -209,9 +210,12 @@ def _names(
 
 
 def _key(settings: str, paths: Sequence[Path], sidecars: bool) -> str:
-    """What decides the bytes of an output: pipeline, settings, and names, sizes and times of inputs and sidecars."""
+    """What decides the bytes of an output: pipeline, settings, and names, sizes and times of inputs and sidecars.
+
+    A file that cannot be asked has none of these, and fails when it is read.
+    """
     files = [*paths, *(found for path in paths if sidecars and (found := beside(path)) is not None)]
-    stats = [(path.name, stamp(path)) for path in files]
+    stats = [(path.name, stamp(path) if path.exists() else None) for path in files]
     return hashlib.sha256(repr((settings, stats)).encode()).hexdigest()[:16]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,18 +60,20 @@ def find(
             elif path.resolve() not in {other.resolve() for other in loose}:
                 loose.append(path)
             continue
-        for files, where in _folders(path, journal, recursive, brackets):
+        for files, where in _folders(path, journal, recursive, brackets, made.problems):
             if from_raw:
                 finished = [file for file in files if is_finished(file)]
                 made.passed_over += finished
                 files = [file for file in files if file not in finished]
             if brackets:
-                made.found += _grouped(files, where, rule, made.problems)
+                made.found += _grouped(files, where, rule, made.problems, by_folder=rule.by == "folder")
             else:
                 made.found += [Source((file,), where / file.stem) for file in files]
     if brackets and loose:
-        rule = grouping or (Grouping(by="folder") if len({path.parent for path in loose}) == 1 else rule)
-        made.found[:0] = _grouped(loose, Path(), rule, made.problems)
+        together = grouping is None and len({path.parent for path in loose}) == 1
+        rule = Grouping(by="folder") if together else rule
+        by_folder = rule.by == "folder" and not together
+        made.found[:0] = _grouped(loose, Path(), rule, made.problems, by_folder=by_folder)
     else:
         made.found[:0] = [Source((file,), Path(file.stem)) for file in loose]
     if made.passed_over and not made.found and not made.problems:
@@ -78,24 +81,31 @@ def find(
     return made
 
 
-def _grouped(files: Sequence[Path], where: Path, rule: Grouping, problems: list[str]) -> list[Source]:
+def _grouped(
+    files: Sequence[Path], where: Path, rule: Grouping, problems: list[str], *, by_folder: bool
+) -> list[Source]:
+    """The brackets of one folder, ``where`` below the input; called for it where asked for, or where it holds one."""
     try:
         groups = group_brackets(files, rule, subfolder=where != Path())
     except InputError as error:
         problems.append(str(error))
         return []
+    by_folder = by_folder or (len(groups) == 1 and where != Path())
     named: list[Source] = []
     for group in groups:
-        alone = len(groups) == 1 and where != Path()
         members = tuple(sorted(group, key=name_order))
-        named.append(Source(members, where.parent / where.name if alone else where / members[0].stem))
+        folder = where if where != Path() else Path(Path(os.path.abspath(members[0].parent)).name)
+        named.append(Source(members, folder if by_folder and folder.name else where / members[0].stem))
     return named
 
 
-def _folders(root: Path, journal: Journal, recursive: bool, brackets: bool) -> Iterator[tuple[list[Path], Path]]:
+def _folders(
+    root: Path, journal: Journal, recursive: bool, brackets: bool, problems: list[str]
+) -> Iterator[tuple[list[Path], Path]]:
     """The folders to look into, with their readable files: subfolders one level deep for brackets.
 
-    The output folder below an input folder, and files that we made, are no inputs.
+    The output folder below an input folder, and files that we made, are no inputs. A folder that cannot be listed is
+    a problem, and the others go on.
     """
     pattern = "**/" if recursive else "*/"
     below = sorted(path for path in root.glob(pattern) if path.is_dir()) if recursive or brackets else []
@@ -105,13 +115,16 @@ def _folders(root: Path, journal: Journal, recursive: bool, brackets: bool) -> I
         parts = folder.relative_to(root).parts
         if any(part.startswith(".") for part in parts) or (below_input and folder.resolve().is_relative_to(output)):
             continue
-        files = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in READABLE
-            and not path.name.startswith(".")
-            and path.is_file()
-            and journal.entry(path) is None
-        )
+        try:
+            files = sorted(path for path in folder.iterdir() if _is_input(path) and journal.entry(path) is None)
+        except OSError as error:
+            problems.append(f"{folder}: cannot be read ({error.strerror}); check its permissions")
+            continue
         if files:
             yield files, folder.relative_to(root)
+
+
+def _is_input(path: Path) -> bool:
+    """Whether a file of a folder is called like a picture; a link to nowhere is, and fails when it is read."""
+    called = path.suffix.lower() in READABLE and not path.name.startswith(".")
+    return called and (path.is_file() or not path.exists())

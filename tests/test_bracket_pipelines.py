@@ -406,6 +406,6 @@ def test_light_that_is_no_number_is_left_out_and_told(tmp_path: Path) -> None:
         exr(tmp_path / "in" / f"{k}.exr", light, ev)
     result = run("bracket-to-hdr", tmp_path / "in", tmp_path / "out", "--group", "folder", "--ev=-2,0,2")
     assert result.code == 0 and "48 values are no numbers and left out" in result.warnings
-    found = light_of(tmp_path / "out" / "0.exr")
+    found = light_of(tmp_path / "out" / "in.exr")
     off = off_ev(found, seen(scene()))
     assert np.isfinite(found).all() and np.quantile(np.abs(off), 0.95) < 0.1

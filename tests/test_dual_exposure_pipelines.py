@@ -88,20 +88,20 @@ def off_gray(picture: np.ndarray) -> float:
 def test_a_pair_becomes_light_in_which_grays_are_gray(method: str, tmp_path: Path) -> None:
     written(tmp_path / "in")
     run("dual-exposure-hdr", tmp_path / "in", tmp_path / "out", "--set", f"illuminant.dual_exposure.method={method}")
-    with OpenEXR.File(str(tmp_path / "out" / "0.exr")) as file:
+    with OpenEXR.File(str(tmp_path / "out" / "in.exr")) as file:
         light = np.asarray(file.channels()["RGB"].pixels, np.float64)
     assert off_gray(light) < 7 < off_gray(light / np.array(LAMP) * np.array(WRONG)), "the file's balance is not used"
     assert light[110:120, 110:140].max() > 1.5, "the lamp is brighter than the long frame holds"
     lamp = light[12:14, 252:254].mean((0, 1))
     assert lamp.max() < 1.3 * lamp.min(), "what clips in both frames is white, not of the colour of the gains"
-    picture = (tmp_path / "out" / "0.jpg").read_bytes()
+    picture = (tmp_path / "out" / "in.jpg").read_bytes()
     assert imagecodecs.ultrahdr_decode(picture)[..., :3].max() > 1.2
 
 
 def test_a_pair_becomes_a_night_picture(tmp_path: Path) -> None:
     written(tmp_path / "in")
     run("dual-exposure-night", tmp_path / "in", tmp_path / "out")
-    with Image.open(tmp_path / "out" / "0.jpg") as opened:
+    with Image.open(tmp_path / "out" / "in.jpg") as opened:
         picture = np.asarray(opened, np.float64)
     assert picture.shape == (HEIGHT, WIDTH, 3)
     assert off_gray((picture / 255) ** 2.2) < 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,57 @@ def test_photographs_given_to_a_pipeline_for_raw_brackets(folder: bool, tmp_path
     failures = [line for line in said if line.startswith("failed")]
     assert code == 1 and len(failures) == (1 if folder else 2)
     assert all("starts from RAW" in line and "bracket-to-hdr" in line for line in failures)
+
+
+def test_a_file_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").symlink_to("nowhere")
+    (tmp_path / "in" / "c.png").symlink_to("c.png")
+    photo(tmp_path / "in" / "d.png")
+    code, said = run("photo-resize", tmp_path / "in", tmp_path / "out")
+    assert code == 1 and said[-1] == "2 done, 2 failed"
+    failures = [line for line in said if line.startswith("failed")]
+    for name, line in zip("bc", failures, strict=True):
+        assert f"{tmp_path / 'in' / name}.png: cannot be read" in line and "check the path" in line
+
+
+def test_a_folder_that_cannot_be_read_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(tmp_path / "in" / "a.png")
+    photo(tmp_path / "in" / "closed" / "b.png")
+    photo(tmp_path / "in" / "open" / "c.png")
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    code, said = run("photo-resize", tmp_path / "in", tmp_path / "out", "--recursive")
+    assert code == 1 and said[-1] == "2 done, 1 failed"
+    assert f"failed  {tmp_path / 'in' / 'closed'}: cannot be read (Permission denied); check its permissions" in said
+
+
+def plans(*arguments: str | Path) -> list[str]:
+    """What brackets would be called, without their extension."""
+    code, said = run("bracket-fusion", *arguments, "--dry-run")
+    assert code == 0, said
+    return [Path(line.rpartition(" -> ")[2]).stem for line in said if line.startswith("would make")]
+
+
+def test_brackets_by_folder_are_called_for_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("in", "in/church", "in/lake.2"):
+        for k in range(2):
+            photo(tmp_path / folder / f"{k}.png", k)
+    source, out = tmp_path / "in", tmp_path / "out"
+    assert plans(source, out, "--group", "folder") == ["in", "church", "lake.2"]
+    assert plans(source / "church", out, "--group", "folder") == ["church"]
+    files = [*source.glob("church/*.png"), *source.glob("lake.2/*.png")]
+    assert plans(*files, out, "--group", "folder") == ["church", "lake.2"]
+    monkeypatch.chdir(source / "church")
+    assert plans(".", out, "--group", "folder") == plans("0.png", "1.png", out, "--group", "folder") == ["church"]
+
+
+def test_files_that_are_named_are_called_for_the_first(tmp_path: Path) -> None:
+    files = [photo(tmp_path / "in" / f"{k}.png", k) for k in range(2)]
+    assert plans(*files, tmp_path / "out") == ["0"]
