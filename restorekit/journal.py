@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 FOLDER = ".restorekit"
 FILE = "journal.jsonl"
@@ -15,10 +17,12 @@ class Entry:
     """The last word on an output: the key of the job, and size and time of the finished file.
 
     ``stamp`` is ``None`` for a file that was begun and not noted as finished: whatever is there is ours, and stale.
+    ``found`` is what the run that made it found of its picture, for the report of a rerun.
     """
 
     key: str
     stamp: tuple[int, int] | None
+    found: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Journal:
@@ -36,7 +40,8 @@ class Journal:
             try:
                 found = json.loads(line)
                 stamp = found["stamp"]
-                self._entries[found["output"]] = Entry(found["key"], stamp and (stamp[0], stamp[1]))
+                entry = Entry(found["key"], stamp and (stamp[0], stamp[1]), dict(found.get("found", {})))
+                self._entries[found["output"]] = entry
             except (ValueError, KeyError, TypeError, IndexError):
                 continue  # a line that a killed run left half-written
 
@@ -59,14 +64,14 @@ class Journal:
         """Note that a file is about to be made or replaced by us."""
         self._append(path, Entry(key, None))
 
-    def finish(self, path: Path, key: str) -> None:
-        """Note that a file is there, whole."""
-        self._append(path, Entry(key, stamp(path)))
+    def finish(self, path: Path, key: str, found: Mapping[str, Any]) -> None:
+        """Note that a file is there, whole, and what was found of its picture."""
+        self._append(path, Entry(key, stamp(path), found))
 
     def _append(self, path: Path, entry: Entry) -> None:
         name = str(path.relative_to(self.folder))
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"output": name, "key": entry.key, "stamp": entry.stamp}) + "\n")
+            file.write(json.dumps({"output": name, **asdict(entry)}) + "\n")
         self._entries[name] = entry
 
 

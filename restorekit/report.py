@@ -15,6 +15,8 @@ Status = Literal["done", "up to date", "kept", "failed", "not started"]
 
 REPORTED_PACKAGES = ("torch", "numpy", "rawpy", "tifffile", "imagecodecs", "OpenEXR", "opencv-python-headless")
 
+FOUND = ("warnings", "measured", "networks", "width", "height")
+
 
 @dataclass
 class JobReport:
@@ -23,7 +25,8 @@ class JobReport:
     ``seconds`` is wall time by step (``read`` and ``write`` included), ``cpu_s`` the processor
     time of the whole job, ``peak_memory_mb`` the highest resident size of the process so far. ``measured`` is what
     stages found by their names (exposure in stops, temperature and tint), and the ``illuminant`` in camera RGB.
-    ``networks`` says by step how a network was run: ``exact, fp32, cpu``.
+    ``networks`` says by step how a network was run: ``exact, fp32, cpu``. Of a picture that is up to date the report
+    tells what the run found that made it; times are of this run alone.
     """
 
     inputs: list[str]
@@ -39,6 +42,11 @@ class JobReport:
     peak_memory_mb: float = 0.0
     width: int = 0
     height: int = 0
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What is true of the picture itself, and stays so when a rerun leaves it as it is."""
+        return {name: getattr(self, name) for name in FOUND}
 
 
 @dataclass

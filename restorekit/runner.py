@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -27,7 +27,7 @@ from restorekit.io.write import SOFTWARE, quantiser
 from restorekit.isolation import DECODE_TIMEOUT_S, Isolation, internal_error
 from restorekit.jobs import Job, Plan
 from restorekit.pipeline import Pipeline
-from restorekit.report import JobReport, RunReport, peak_memory_mb
+from restorekit.report import FOUND, JobReport, RunReport, peak_memory_mb
 from restorekit.stage import Stage
 
 Reader = Callable[[Path, Headerless | None], Frame]
@@ -121,8 +121,7 @@ class Runner:
     def _job(self, job: Job, progress: Progress | None) -> JobReport:
         report = _job_report(job)
         if job.action != "run":
-            report.status = job.action
-            return report
+            return replace(report, status=job.action, **self._found_before(job))
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             self._make(job, report, progress)
@@ -158,11 +157,16 @@ class Runner:
                 return streams[path]
 
             frames = render(self.pipeline, images, quantiser, run, sink_of)
+            report.networks = run.networks
+            if deep and any(spec.bits is None and spec.format == "png" for spec in self.pipeline.outputs):
+                report.warnings.append("the input has 16 bits, the PNG file 8; --set output.bits=16 keeps them")
             self._write(job, frames, streams, report, run)
-        if deep and any(spec.bits is None and spec.format == "png" for spec in self.pipeline.outputs):
-            report.warnings.append("the input has 16 bits, the PNG file 8; --set output.bits=16 keeps them")
-        report.networks = run.networks
         report.seconds = {step: round(spent, 4) for step, spent in run.seconds.items()}
+
+    def _found_before(self, job: Job) -> dict[str, Any]:
+        """What the run that made the picture of a job found of it."""
+        entry = self.plan.journal.entry(job.outputs[-1]) if job.action == "up to date" else None
+        return {name: value for name, value in entry.found.items() if name in FOUND} if entry else {}
 
     def _stream(self, path: Path, spec: OutputSpec, stages: Sequence[Stage]) -> StreamSink:
         """What takes an output whose rows come one after the other: large pictures go to their files at once."""
@@ -204,7 +208,7 @@ class Runner:
                     write_ultrahdr(frame, hdr[0], path, spec, software=self._software)
                 else:
                     write(frame, path, spec, software=self._software)
-                self.plan.journal.finish(path, job.key)
+                self.plan.journal.finish(path, job.key, report.found)
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot be written ({error.strerror or error}); name another output folder"

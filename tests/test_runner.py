@@ -394,3 +394,24 @@ def test_a_bracket_keeps_file_order_for_given_exposures(tmp_path: Path) -> None:
         Image.new("RGB", (32, 32), (40 * index, 90, 90)).save(tmp_path / "in" / "s" / f"{index}.jpg", exif=exif)
     (job,) = plan(Pipeline.load("bracket-fusion"), [tmp_path / "in"], tmp_path / "out").jobs
     assert [path.name for path in job.inputs] == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_a_rerun_tells_what_the_first_run_found(tmp_path: Path) -> None:
+    """Warnings, sizes and measurements of pictures that are up to date; not of those that were made anew."""
+    text = PIPE.replace("{ev: 0.3}", "{mode: auto}").replace("format: png", "format: jpeg")
+    for name in "ab":
+        see_through = Image.fromarray(np.random.default_rng(ord(name)).integers(0, 200, (30, 40, 4), dtype=np.uint8))
+        (tmp_path / "in").mkdir(exist_ok=True)
+        see_through.save(tmp_path / "in" / f"{name}.png")
+    first = go(tmp_path / "in", tmp_path / "out", text)
+    photo(tmp_path / "in" / "b.png", (20, 10))
+    again = go(tmp_path / "in", tmp_path / "out", text)
+    last = go(tmp_path / "in", tmp_path / "out", text)
+    assert statuses(again) == {"a.png": "up to date", "b.png": "done"}
+    assert first.jobs[0].warnings and (first.jobs[0].width, first.jobs[0].height) == (40, 30)
+    for report, other, index in ((again, first, 0), (last, first, 0), (last, again, 1)):
+        known, made = report.jobs[index], other.jobs[index]
+        assert (known.warnings, known.measured, known.width, known.height) == (
+            made.warnings, made.measured, made.width, made.height)  # fmt: skip
+        assert known.wall_s == 0 and known.seconds == {}
+    assert last.jobs[1].warnings == [] and last.jobs[1].width == 20
