@@ -47,7 +47,7 @@ def bridge(have: ImageState, want: ImageState, name: str) -> tuple[Step, ...]:
         state = stages[-1].emits(state)
     if state.reference != want.reference:
         cure = (
-            "add a tone-mapping stage to a pipeline for it"
+            f"use {'hdr-to-display' if want.frames == 'single' else 'bracket-to-hdr'}, or a pipeline with tone mapping"
             if want.reference == "display"
             else "start from RAW or EXR files, or from a pipeline for photos"
         )

@@ -13,7 +13,7 @@ from restorekit.delivery import delivered
 from restorekit.errors import InputError, RestorekitError
 from restorekit.io.brackets import Grouping
 from restorekit.io.formats import FORMATS, Format, OutputColor, OutputSpec, format_of_path
-from restorekit.io.read import READABLE
+from restorekit.io.read import KINDS, READABLE
 from restorekit.io.sidecar import beside
 from restorekit.journal import Journal, stamp
 from restorekit.names import did_you_mean
@@ -99,7 +99,7 @@ def plan(
     if not sources.found and not sources.problems:
         names = ", ".join(str(path) for path in inputs)
         where = "" if recursive else " (subfolders only with --recursive)"
-        raise InputError(f"{names}: no readable image found{where}; readable are {', '.join(sorted(READABLE))}")
+        raise InputError(f"{names}: no readable image found{where}; readable are {KINDS}")
     if single and len(sources.found) > 1:
         raise RestorekitError(f"{output}: is one file, but {len(sources.found)} pictures would be made; name a folder")
     used: set[Path] = set()
@@ -143,7 +143,15 @@ def _check(pipeline: Pipeline, outputs: Sequence[OutputSpec], output: Path) -> N
     ids = [step.id for step in pipeline.steps]
     for spec in outputs if states else ():
         for message in output_problems(spec, ids, states):
-            raise RestorekitError(f"{output}: {message.removeprefix('output: ')}")
+            raise RestorekitError(f"{output}: {message.removeprefix('output: ')}{_other_pipeline(pipeline, spec)}")
+
+
+def _other_pipeline(pipeline: Pipeline, spec: OutputSpec) -> str:
+    """The shipped pipeline for linear light of RAW files, where a format for that cannot hold what this one makes."""
+    start = pipeline.input.state if pipeline.input else None
+    from_raw = start is not None and (start.reference, start.frames) == ("sensor", "single")
+    light = FORMATS[spec.format].transfers == ("linear",) and spec.format != "dng"
+    return "; for linear light of RAW files use raw-to-linear-exr" if from_raw and light else ""
 
 
 def _stamped(pipeline: Pipeline) -> list[tuple[Path, object]]:

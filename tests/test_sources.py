@@ -12,8 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from restorekit.cli import app
+from restorekit.errors import InputError, RestorekitError
 from restorekit.frame import Frame
 from restorekit.io import write
+from restorekit.jobs import plan
+from restorekit.pipeline import Pipeline
+from restorekit.state import ImageState
 
 CONVERT = "restorekit: 1\nname: convert\ninput: {state: sensor-bayer}\nstages: []\noutput: {format: dng}\n"
 
@@ -146,3 +150,48 @@ def test_brackets_by_folder_are_called_for_their_folders(tmp_path: Path, monkeyp
 def test_files_that_are_named_are_called_for_the_first(tmp_path: Path) -> None:
     files = [photo(tmp_path / "in" / f"{k}.png", k) for k in range(2)]
     assert plans(*files, tmp_path / "out") == ["0"]
+
+
+def test_a_dry_run_ends_with_totals(convert: Path, tmp_path: Path) -> None:
+    for name in "abc":
+        raw(tmp_path / "in" / f"{name}.dng")
+    photo(tmp_path / "in" / "a.jpg")
+    run(convert, tmp_path / "in" / "a.dng", tmp_path / "out")
+    (tmp_path / "out" / "b.dng").write_bytes(b"of another")
+    named = photo(tmp_path / "d.jpg")
+    _, said = run(convert, tmp_path / "in", named, tmp_path / "out", "--dry-run")
+    assert said[-1] == "1 to make, 1 up to date, 1 kept, 1 cannot be used, 1 passed over"
+    _, said = run(convert, tmp_path / "in" / "c.dng", tmp_path / "out", "--dry-run")
+    assert said[-1] == "1 to make"
+
+
+def test_an_empty_folder_is_told_what_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=r"no readable image found.*; readable are RAW, DNG, JPEG[^.]*$"):
+        plan(Pipeline.load("photo-resize"), [tmp_path / "in"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("options", [(), ("--group", "2")])
+def test_what_is_no_picture_is_named_before_the_pictures_of_its_bracket(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    for k in (1, 3):
+        photo(tmp_path / "in" / f"{k}.png", k)
+    (tmp_path / "in" / "2.jpg").write_text("a page that was downloaded in place of a picture")
+    code, said = run("bracket-to-hdr", tmp_path / "in", tmp_path / "out", *options, "--dry-run")
+    assert code == 1
+    (line,) = (line for line in said if line.startswith("cannot use"))
+    assert f"{tmp_path / 'in' / '2.jpg'}: is no JPG file but text" in line
+
+
+def test_light_given_to_a_pipeline_for_photos_is_sent_to_the_one_for_displays(tmp_path: Path) -> None:
+    light = Frame(torch.rand(3, 8, 8), ImageState(reference="scene", transfer="linear"))
+    code, said = run("photo-enhance", write(light, tmp_path / "a.exr"), tmp_path / "out")
+    assert code == 1 and "use hdr-to-display" in said[0]
+
+
+def test_an_exr_file_of_a_pipeline_for_displays_names_the_one_for_light(tmp_path: Path) -> None:
+    with pytest.raises(RestorekitError, match=r"b\.exr: exr holds linear light.*; .*use raw-to-linear-exr$"):
+        plan(Pipeline.load("raw-to-srgb"), [raw(tmp_path / "a.dng")], tmp_path / "b.exr")
+    with pytest.raises(RestorekitError, match=r"or write png or tiff$"):
+        plan(Pipeline.load("photo-enhance"), [photo(tmp_path / "a.jpg")], tmp_path / "b.exr")

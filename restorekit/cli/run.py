@@ -274,7 +274,7 @@ def _grouping(text: str, pipe: Pipeline) -> Grouping | None:
 
 
 def show_plan(pipe: Pipeline, plan: Plan) -> None:
-    """What a run would do, one line a picture, on stderr."""
+    """What a run would do, one line a picture and one of totals, on stderr."""
     from restorekit.edge import bridge
     from restorekit.io.read import is_raw
     from restorekit.jobs import formats_of
@@ -296,6 +296,15 @@ def show_plan(pipe: Pipeline, plan: Plan) -> None:
             f"{what}  {', '.join(str(p) for p in job.inputs)} -> {', '.join(str(p) for p in job.outputs)}{why}",
             err=True,
         )
+    actions = [job.action for job in plan.jobs]
+    counts = {
+        "to make": actions.count("run"),
+        "up to date": actions.count("up to date"),
+        "kept": actions.count("kept"),
+        "cannot be used": len(plan.problems),
+        "passed over": len(plan.passed_over),
+    }
+    typer.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count), err=True)
 
 
 def tell_passed_over(pipe: Pipeline, plan: Plan) -> None:

@@ -15,7 +15,7 @@ import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from restorekit.errors import InputError
-from restorekit.io.read import is_raw
+from restorekit.io.read import is_raw, require_picture
 
 if TYPE_CHECKING:
     from restorekit.facts import Exposure
@@ -56,13 +56,17 @@ class Grouping:
 
 @dataclass(frozen=True)
 class Shot:
-    """What grouping needs to know about a file; ``taken`` is the start of its exposure."""
+    """What grouping needs to know about a file; ``taken`` is the start of its exposure.
+
+    ``unreadable`` says why it is no picture at all; empty where it may be one.
+    """
 
     path: Path
     taken: datetime | None
     exposure: Exposure
     camera: str = ""
     size: tuple[int, int] | None = None
+    unreadable: str = ""
 
     @property
     def light(self) -> float | None:
@@ -86,7 +90,7 @@ def group_brackets(
     folders below the one given as input, all files of its folder are one bracket. ``read`` is how a file is asked.
 
     Raises InputError when no file outside subfolders tells time and exposure, and when a count does not divide the
-    files.
+    files; a file among them that is no picture is named then.
     """
     rule = rule or Grouping()
     ask = read or _read
@@ -110,6 +114,7 @@ def _found(shots: Sequence[Shot], max_gap_s: float, subfolder: bool) -> Iterable
     if silent and subfolder:
         return [shots]
     if silent == shots:
+        _require_pictures(shots)
         lacks = "capture time" if shots[0].taken is None else "exposure time"
         raise InputError(
             f"{shots[0].path}: has no {lacks}, so its bracket cannot be found; add --group folder where all pictures "
@@ -122,12 +127,20 @@ def _counted(shots: Sequence[Shot], count: int, folder: Path) -> Iterable[Sequen
     """Every ``count`` shots in name order."""
     extra = len(shots) % count
     if extra:
+        _require_pictures(shots)
         names = ", ".join(shot.path.name for shot in shots[-extra:])
         raise InputError(
             f"{folder}: {len(shots)} files cannot be put into brackets of {count}, {names} would be left over; "
             "take them away, add the missing files, or use another --group"
         )
     return (shots[start : start + count] for start in range(0, len(shots), count))
+
+
+def _require_pictures(shots: Sequence[Shot]) -> None:
+    """Name the first file that is no picture, before the others are blamed."""
+    for shot in shots:
+        if shot.unreadable:
+            raise InputError(shot.unreadable)
 
 
 def _timed(shots: Iterable[Shot], max_gap_s: float) -> Iterator[Sequence[Shot]]:
@@ -179,14 +192,17 @@ def name_order(path: Path) -> tuple[str, list[tuple[str, int]], str]:
 
 
 def _read(path: Path) -> Shot:
-    """What a file's EXIF block tells; nothing for a file that cannot be opened, which the run itself will report."""
+    """What a file's EXIF block tells, and of a file that has none whether it is a picture."""
     from restorekit.io import metadata
 
+    block, unreadable = b"", ""
     try:
         block = metadata.find_exif(path)
-    except InputError:
-        block = b""
+        if not block:
+            require_picture(path)
+    except InputError as error:
+        unreadable = str(error)
     _, photo = metadata.exif_fields(block)
     camera = metadata.camera_name(block)
     size = photo.integer(metadata.PIXEL_X, 0), photo.integer(metadata.PIXEL_Y, 0)
-    return Shot(path, metadata.capture_time(block), metadata.exposure_from_exif(block), camera, size)
+    return Shot(path, metadata.capture_time(block), metadata.exposure_from_exif(block), camera, size, unreadable)

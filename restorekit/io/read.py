@@ -22,6 +22,9 @@ _OTHERS = "avif avifs bmp dng exr gif hdr heic heif hif jpeg jpg jxl pic png tif
 READABLE = RAW_EXTENSIONS | {f".{name}" for name in _OTHERS.split()}
 """Extensions of files that can be read, in lower case; bare mosaics may have any other too."""
 
+KINDS = "RAW, DNG, JPEG, PNG, TIFF, WebP, HEIC, AVIF, JPEG XL, GIF, BMP, EXR and Radiance files"
+"""What can be read, for messages."""
+
 
 def is_raw(path: Path) -> bool:
     """Whether a file is called like a RAW file."""
@@ -117,14 +120,26 @@ def _decoded(path: Path, head: bytes, kind: Kind | None, headerless: Headerless 
         from restorekit.io.display import read_picture
 
         return read_picture(path, kind, gain_map=gain_map)
-    if kind == "raw" or (path.suffix.lower() in {*RAW_EXTENSIONS, ".bin"} and not _is_text(head)):
+    if kind == "raw" or _may_be_raw(path, head):
         from restorekit.io.raw import read_raw
 
         return _whole(read_raw(path))
-    raise InputError(
-        f"{path}: is {_said(path, head)}; readable are RAW, DNG, JPEG, PNG, TIFF, WebP, HEIC, AVIF, JPEG XL, GIF, BMP, "
-        "EXR and Radiance files"
-    )
+    raise _no_picture(path, head)
+
+
+def require_picture(path: Path) -> None:
+    """Look at the first bytes of a file that is called like a picture.
+
+    Raises InputError where they are those of no file that can be read, or cannot be read themselves.
+    """
+    head = _head(path)
+    if path.suffix.lower() in READABLE and _kind(path, head) is None and not _may_be_raw(path, head):
+        raise _no_picture(path, head)
+
+
+def _may_be_raw(path: Path, head: bytes) -> bool:
+    """Whether a file whose content tells nothing may be that of a camera, by its name."""
+    return path.suffix.lower() in {*RAW_EXTENSIONS, ".bin"} and not _is_text(head)
 
 
 def _whole(frame: Frame) -> Frame:
@@ -225,6 +240,11 @@ def _tiff_kind(path: Path) -> Kind | None:
 
 def _is_text(head: bytes) -> bool:
     return all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head)
+
+
+def _no_picture(path: Path, head: bytes) -> InputError:
+    """What is said of a file that cannot be read."""
+    return InputError(f"{path}: is {_said(path, head)}; readable are {KINDS}")
 
 
 def _said(path: Path, head: bytes) -> str:
