@@ -56,7 +56,7 @@ def test_photographs_beside_raw_files_are_passed_over(convert: Path, options: tu
         raw(tmp_path / "in" / f"{name}.dng")
         photo(tmp_path / "in" / f"{name}.JPG")
     code, said = run(convert, tmp_path / "in", tmp_path / "out", *options)
-    assert code == 0 and "passed over  2 finished pictures of folders: pipeline convert starts from RAW" in said
+    assert code == 0 and "passed over  2 finished pictures: pipeline convert starts from RAW" in said
     assert not any(".JPG" in line for line in said)
     assert sum(line.startswith(("done", "would make")) for line in said) == 2
 

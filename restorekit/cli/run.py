@@ -311,7 +311,7 @@ def tell_passed_over(pipe: Pipeline, plan: Plan) -> None:
     """How many pictures of folders are no inputs, and why, in one line on stderr."""
     if count := len(plan.passed_over):
         what = "1 finished picture" if count == 1 else f"{count} finished pictures"
-        typer.echo(f"passed over  {what} of folders: pipeline {pipe.name} starts from RAW", err=True)
+        typer.echo(f"passed over  {what}: pipeline {pipe.name} starts from RAW", err=True)
 
 
 def _follow(runner: Runner) -> RunReport:
