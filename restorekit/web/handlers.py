@@ -45,21 +45,29 @@ class Handlers:
 
     def begin(self, request: gr.Request) -> Updates:
         """A new tab."""
-        return self._drafted(self.session(request))
+        session = self.session(request)
+        return {**self._drafted(session), "form": session.numbered()}
 
     def reading(self, sent: Sequence[str] | None, request: gr.Request) -> Updates:
-        """Files were dropped, and will be read; the pipeline that is chosen now may give way to one that takes them."""
+        """Files were dropped, and will be read; those dropped before and not yet begun give way to them."""
         session = self.session(request)
-        session.asked = session.draft
-        return {"state": words.busy(f"Reading {_files(len(sent or ()))} ...")}
+        session.sent = tuple(Path(path) for path in sent or ())
+        return {"files": None, **self._reading(session, len(session.sent))}
 
     def reading_example(self, number: int, request: gr.Request) -> Updates:
         """An example was chosen, and will be read."""
-        return self.reading([path.name for path in catalogue.examples()[number].files], request)
+        return self._reading(self.session(request), len(catalogue.examples()[number].files))
 
-    def drop(self, sent: Sequence[str] | None, request: gr.Request) -> Updates:
-        """Files that were dropped are read."""
-        return self._taken(self.session(request), [Path(path) for path in sent or ()], copy=False)
+    def _reading(self, session: Session, count: int) -> Updates:
+        """The pipeline that is chosen now may give way to one that takes what is read."""
+        session.asked = session.draft
+        return {"state": words.busy(f"Reading {_files(count)} ...")}
+
+    def drop(self, request: gr.Request) -> Updates:
+        """The files that were dropped last are read, unless they are already."""
+        session = self.session(request)
+        sent, session.sent = session.sent, ()
+        return self._taken(session, sent, copy=False) if sent else {}
 
     def example(self, number: int, request: gr.Request) -> Updates:
         """The files of an example are read."""
@@ -72,7 +80,6 @@ class Handlers:
             brought = words.problems(session.told(error).splitlines())
             session.forget()
         return {
-            "files": None,
             "brought": brought,
             "slider": None,
             "histogram": "",
@@ -97,7 +104,7 @@ class Handlers:
         """Choose a pipeline, unless another one was chosen since the files were dropped."""
         draft = session.draft
         if name and draft.head is session.asked.head:
-            draft = drafts.shipped(name)
+            draft = session.asked = drafts.shipped(name)
         together = session.source is not None and session.source.is_bracket
         return self._changed(session, replace(draft, together=together))
 
@@ -134,9 +141,10 @@ class Handlers:
         return self._changed(session, draft.moved(index, by[change]) if change in by else draft.removed(index))
 
     def _changed(self, session: Session, draft: Draft) -> Updates:
+        form = {} if draft.parts == session.draft.parts else {"form": session.numbered()}  # else what is open stays so
         session.draft = draft
         session.changed()
-        return {**self._drafted(session), **self._looking(session)}
+        return {**self._drafted(session), **self._looking(session), **form}
 
     def set(self, places: Sequence[tuple[int, Control]], values: Sequence[Any], request: gr.Request) -> Updates:
         """Controls were moved: those whose value is another are taken over."""
@@ -297,7 +305,7 @@ class Handlers:
         return str(before), str(after)
 
     def _drafted(self, session: Session) -> Updates:
-        """The whole editor: the YAML, problems, the choice of pipeline and its words, formats, and a new form."""
+        """The editor but for its form: the YAML, problems, the choice of pipeline and its words, formats."""
         name = str(session.draft.head.get("name", ""))
         offers = catalogue.offers()
         choice = name if name in offers and drafts.shipped(name).parts == session.draft.parts else OWN
@@ -306,7 +314,6 @@ class Handlers:
             **self._texts(session),
             "pipeline": choice,
             "offer": words.offer(offers.get(choice)),
-            "form": session.numbered(),
         }
 
     def _formats(self, session: Session) -> Updates:

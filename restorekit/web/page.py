@@ -208,10 +208,10 @@ def _brought(
 ) -> None:
     """Bind what happens to files: said at once, read, a pipeline chosen for them, and previewed."""
     reading, take, suit = steps
-    files = ("files", "brought", "slider", "histogram", *RESULT)
+    files = ("brought", "slider", "histogram", *RESULT)
     last: dict[str, Any] = {"given": given, "trigger_mode": "always_last", **QUIET}
-    begun = _on(trigger, reading, parts, ("state",), inputs, queue=False, **last)
-    taken = _on(begun.then, take, parts, files, inputs, concurrency_id="read", concurrency_limit=2, **last)
+    begun = _on(trigger, reading, parts, ("files", "state"), inputs, queue=False, **last)
+    taken = _on(begun.then, take, parts, files, concurrency_id="read", concurrency_limit=2, **last)
     _change(taken.then, handlers, suit, parts, given=given)
 
 

@@ -84,6 +84,7 @@ class Session:
         self.folder = folder
         self.draft: Draft = shipped("photo-enhance")
         self.asked = self.draft
+        self.sent: tuple[Path, ...] = ()
         self.source: Source | None = None
         self.preview = Preview()
         self.result: Result | None = None

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from restorekit.cli import app
+from restorekit.web.sessions import Sessions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -322,3 +324,36 @@ def test_menus_may_be_open_while_the_pipeline_changes_and_results_say_what_made_
     assert visitor.page.input_value("#formats input") == "The pipeline's own"
     assert "changed since" in visitor.page.inner_text("#made-with")
     assert failed == []
+
+
+def test_files_dropped_while_others_are_read_are_taken(
+    visit: Callable[[], Visitor], photo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on = threading.Event()
+    decoded = Sessions.decoded
+
+    def slow(sessions: Sessions, path: Path, headerless: Any = None) -> Any:
+        going_on.wait(WAIT_MS / 1000)
+        return decoded(sessions, path, headerless)
+
+    monkeypatch.setattr(Sessions, "decoded", slow)
+    visitor = visit()
+    visitor.drop(*(photo(f"{seed}.jpg", seed) for seed in (1, 2, 3)))
+    visitor.page.wait_for_selector("#state :text('Reading 3 files')")
+    visitor.drop(photo("last.jpg", seed=4))
+    visitor.page.wait_for_selector("#state :text('Reading 1 file')")
+    going_on.set()
+    visitor.page.wait_for_selector("#brought .rk-brought:has-text('last.jpg')")
+    visitor.page.wait_for_selector("#slider img")
+
+
+def test_stages_that_are_open_stay_open_when_a_picture_comes(
+    visit: Callable[[], Visitor], photo: Callable[..., Path]
+) -> None:
+    visitor = visit()
+    visitor.dropped(photo("a.jpg"))
+    visitor.set("tone.curve", "contrast", "0.6")
+    visitor.dropped(photo("b.jpg", seed=2))
+    visitor.page.wait_for_timeout(500)
+    field = visitor.page.get_by_label("number input for contrast", exact=True)
+    assert field.is_visible() and field.input_value() == "0.6"

@@ -1,0 +1,85 @@
+"""What events of the page change, called as the page calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from restorekit.web.handlers import Handlers
+from restorekit.web.sessions import Session, Sessions
+from restorekit.web.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def handlers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handlers]:
+    sessions = Sessions(tmp_path_factory.mktemp("web") / "root", Settings(device="cpu", megapixels=4))
+    yield Handlers(sessions)
+    sessions.close_all()
+
+
+@pytest.fixture
+def tab(request: pytest.FixtureRequest) -> Any:
+    """What a handler sees of a request: each test is a tab of its own."""
+    return SimpleNamespace(session_hash=request.node.name)
+
+
+@pytest.fixture
+def session(handlers: Handlers, tab: Any) -> Session:
+    return handlers.session(tab)
+
+
+def sent(handlers: Handlers, *paths: Path) -> list[str]:
+    """Files as a browser's upload leaves them."""
+    targets = [handlers.sessions.root / f"upload-{path.stem}" / path.name for path in paths]
+    for path, target in zip(paths, targets, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    return [str(target) for target in targets]
+
+
+def dropped(handlers: Handlers, tab: Any, *paths: Path) -> dict[str, Any]:
+    handlers.reading(sent(handlers, *paths), tab)
+    handlers.drop(tab)
+    return handlers.suit(tab)
+
+
+def test_files_dropped_while_others_are_read_replace_them(
+    handlers: Handlers, tab: Any, session: Session, photo: Callable[..., Path], checkout: Path
+) -> None:
+    """The second drop is announced while the first is in work; the page sends the events that waited afterwards."""
+    sample = checkout / "docs" / "sample" / "lake.dng"
+    if not sample.is_file():
+        pytest.skip("this test reads the source tree")
+    assert handlers.reading(sent(handlers, *(photo(f"{seed}.jpg", seed) for seed in (1, 2, 3))), tab)["files"] is None
+    handlers.drop(tab)
+    handlers.reading(sent(handlers, sample), tab)
+    handlers.suit(tab)
+    assert session.draft.head["name"] == "bracket-fusion"
+    handlers.drop(tab)
+    handlers.suit(tab)
+    assert session.source is not None and [path.name for path in session.source.files] == ["lake.dng"]
+    assert session.draft.head["name"] == "raw-to-srgb"
+    assert handlers.drop(tab) == {}
+
+
+def test_a_pipeline_chosen_while_files_are_read_stays(
+    handlers: Handlers, tab: Any, session: Session, photo: Callable[..., Path]
+) -> None:
+    handlers.reading(sent(handlers, *(photo(f"{seed}.jpg", seed) for seed in (1, 2, 3))), tab)
+    handlers.drop(tab)
+    handlers.choose("extreme-fusion", tab)
+    handlers.suit(tab)
+    assert session.draft.head["name"] == "extreme-fusion"
+
+
+def test_stages_are_drawn_anew_for_other_stages_only(handlers: Handlers, tab: Any, photo: Callable[..., Path]) -> None:
+    """What is open in them would fold up."""
+    assert "form" in handlers.begin(tab)
+    assert "form" not in dropped(handlers, tab, photo("a.jpg"))
+    assert "form" not in dropped(handlers, tab, photo("b.jpg", seed=2))
+    assert "form" in handlers.choose("photo-resize", tab)
+    assert "form" in handlers.edit("remove", 0, tab)
