@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from restorekit.delivery import delivered
 from restorekit.io.formats import Format, OutputColor, OutputSpec
-from restorekit.pipeline import Pipeline, output_problems
+from restorekit.pipeline import Pipeline, output_problems, tap_index
+from restorekit.state import Primaries, Transfer
 
 AS_SAID = "The pipeline's own"
 
@@ -41,6 +43,19 @@ def deliverables(pipeline: Pipeline) -> Mapping[str, tuple[OutputSpec, ...]]:
 def declared(outputs: Sequence[OutputSpec]) -> str:
     """The formats that a pipeline itself declares, in words: ``EXR and Ultra HDR JPEG``."""
     return " and ".join("Ultra HDR JPEG" if spec.format == "ultrahdr" else spec.format.upper() for spec in outputs)
+
+
+def hdr_output(pipeline: Pipeline, source: tuple[Primaries, Transfer] | None) -> int | None:
+    """The number of the first output with light above white that browsers show: Ultra HDR, or AVIF in PQ or HLG.
+
+    ``source`` is the colour space of the input.
+    """
+    states, ids = pipeline.states(), [step.id for step in pipeline.steps]
+    for number, spec in enumerate(pipeline.outputs):
+        transfer = delivered(states[tap_index(spec, ids) + 1], spec, source).transfer
+        if spec.format == "ultrahdr" or (spec.format == "avif" and transfer in ("pq", "hlg")):
+            return number
+    return None
 
 
 def _candidates(pipeline: Pipeline, kind: Format, bits: int | None) -> Iterator[OutputSpec]:

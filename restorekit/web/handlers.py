@@ -86,9 +86,9 @@ class Handlers:
             "made": gr.update(value=None, visible=False),
             "cut": None,
             "overview": None,
-            "hdr": words.hdr(None),
+            "hdr": "",
             "clipping": False,
-            **_panels(visible=False),
+            **_panels(None),
         }
 
     def suit(self, request: gr.Request) -> Updates:
@@ -219,7 +219,7 @@ class Handlers:
                     "hdr": words.hdr(moment.hdr),
                     "clipping": False,
                     "made_with": words.made_with(moment, session.draft.text),
-                    **_panels(visible=True),
+                    **_panels(moment),
                 }
         except PipelineError:
             yield {**free, "state": words.problems(session.draft.complaints())}
@@ -339,9 +339,12 @@ class Handlers:
         }
 
 
-def _panels(*, visible: bool) -> Updates:
-    """Whether the panels are shown that need a result."""
-    return {name: gr.update(visible=visible) for name in ("detail", "hdr_panel")}
+def _panels(result: Result | None) -> Updates:
+    """Whether the panels are shown that need a result, and one in HDR."""
+    return {
+        "detail": gr.update(visible=result is not None),
+        "hdr_panel": gr.update(visible=result is not None and result.hdr is not None),
+    }
 
 
 def _files(count: int) -> str:

@@ -168,7 +168,7 @@ def _output(parts: dict[str, Any]) -> None:
                 type="filepath",
             )  # fmt: skip
     with gr.Accordion("HDR", open=False, visible=False, elem_id="hdr-panel") as parts["hdr_panel"]:
-        parts["hdr"] = gr.HTML(words.hdr(None), elem_id="hdr", padding=False)
+        parts["hdr"] = gr.HTML(elem_id="hdr", padding=False)
 
 
 def _bind(page: gr.Blocks, parts: dict[str, Any], handlers: Handlers) -> None:

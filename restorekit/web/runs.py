@@ -17,6 +17,7 @@ from restorekit.isolation import internal_error
 from restorekit.jobs import Job, plan
 from restorekit.pipeline import Pipeline
 from restorekit.runner import Runner, RunOptions
+from restorekit.web.deliverables import hdr_output
 from restorekit.web.display import fitted, saved, shown
 from restorekit.web.drafts import Draft
 from restorekit.web.growth import check
@@ -118,12 +119,13 @@ def _made(session: Session, draft: Draft, source: Source, sessions: Sessions, pr
     progress("picture", 1.0)
     files = tuple(Path(path) for report in done for path in report.outputs)
     same = next((report for report in done if str(source.looked_at) in report.inputs), None)
-    number = shown_output(pipeline)
-    chosen, spec = Path((same or done[0]).outputs[number]), pipeline.outputs[number]
+    number, outputs = shown_output(pipeline), [Path(path) for path in (same or done[0]).outputs]
+    chosen, spec = outputs[number], pipeline.outputs[number]
     after = shown(read(chosen, sidecar=False))
     as_it_is = spec.format in SHOWN_AS_THEY_ARE and chosen.stat().st_size <= SHOWN_BYTES
     picture = chosen if as_it_is else saved(after, session.place("after"))
-    hdr = chosen if spec.format == "ultrahdr" else next((path for path in files if path.suffix == ".avif"), None)
+    in_hdr = hdr_output(pipeline, source.first.metadata.color)
+    hdr = None if in_hdr is None else outputs[in_hdr]
     if same is not None:
         before = source.before if source.whole is None else shown(source.whole)
     else:  # the file that the page shows failed, another one did not

@@ -92,7 +92,7 @@ def made_with(found: Result | None, text: str) -> str:
 def hdr(path: Path | None) -> str:
     """The picture as displays with more than standard white show it."""
     if path is None:
-        return note("Choose Ultra HDR JPEG, or a pipeline that writes HDR, to see it here.")
+        return ""
     source = f"gradio_api/file={path}"
     return (
         f'<picture><img class="rk-hdr" alt="HDR result" src="{escape(source)}"></picture>'

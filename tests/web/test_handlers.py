@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from restorekit.web.deliverables import hdr_output
+from restorekit.web.drafts import shipped
 from restorekit.web.handlers import Handlers
 from restorekit.web.sessions import Session, Sessions
 from restorekit.web.settings import Settings
@@ -83,3 +86,31 @@ def test_stages_are_drawn_anew_for_other_stages_only(handlers: Handlers, tab: An
     assert "form" not in dropped(handlers, tab, photo("b.jpg", seed=2))
     assert "form" in handlers.choose("photo-resize", tab)
     assert "form" in handlers.edit("remove", 0, tab)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "number"),
+    [
+        ("photo-enhance", None, None),
+        ("photo-enhance", "AVIF, 10 bit", None),
+        ("bracket-to-hdr", None, 1),
+        ("sdr-to-hdr", None, 0),
+        ("raw-to-srgb", "Ultra HDR JPEG", 0),
+    ],
+)
+def test_hdr_is_shown_of_outputs_that_have_it(name: str, wanted: str | None, number: int | None) -> None:
+    draft = shipped(name)
+    draft = draft if wanted is None else replace(draft, wanted=wanted)
+    assert hdr_output(draft.pipeline(), ("bt709", "srgb")) == number
+
+
+@pytest.mark.parametrize(("name", "shown"), [("photo-enhance", False), ("sdr-to-hdr", True)])
+def test_the_panel_of_hdr_is_there_where_the_result_has_it(
+    handlers: Handlers, tab: Any, photo: Callable[..., Path], name: str, shown: bool
+) -> None:
+    dropped(handlers, tab, photo("a.jpg"))
+    handlers.choose(name, tab)
+    *_, last = handlers.develop(tab)
+    assert last["detail"]["visible"] is True
+    assert last["hdr_panel"]["visible"] is shown
+    assert ("<img" in last["hdr"]) is shown
