@@ -11,7 +11,9 @@ import gradio as gr
 
 from restorekit import __version__
 from restorekit.registry import stage_class, stage_entries
+from restorekit.stage import Nothing
 from restorekit.state import SHORTHANDS
+from restorekit.strips import RowStage
 from restorekit.web import catalogue, words
 from restorekit.web.controls import Control, controls, needs_file
 from restorekit.web.deliverables import AS_SAID, CHOICES
@@ -27,6 +29,8 @@ QUIET: dict[str, Any] = {"show_progress": "hidden"}
 DRAFTS: dict[str, Any] = {"concurrency_id": "draft", "concurrency_limit": 1, **QUIET}
 """Changes of drafts, and forms drawn of them, take their turns: each is short."""
 PREVIEWS: dict[str, Any] = {"concurrency_id": "preview", "concurrency_limit": 2, **QUIET}
+TRIALS: dict[str, Any] = {"concurrency_id": "trial", "concurrency_limit": 1, **QUIET}
+"""Learned models on a part of the picture, one at a time, so that other previews need not wait for them."""
 
 
 def build(handlers: Handlers) -> gr.Blocks:
@@ -94,11 +98,14 @@ def _form(parts: dict[str, Any], handlers: Handlers) -> None:
         draft = handlers.session(request).draft
         places: list[tuple[int, Control]] = []
         fields: list[Any] = []
+        learned = False
         for index, part in enumerate(draft.parts):
             with gr.Accordion(f"{index + 1}  {part.name}", open=False, elem_classes="rk-stage"):
                 entry = stage_entries().get(part.name)
                 gr.HTML(words.note(entry.summary if entry else "unknown stage"), padding=False)
-                for control in controls(stage_class(part.name)) if entry else ():
+                declared = stage_class(part.name) if entry else Nothing
+                learned |= issubclass(declared, RowStage)
+                for control in controls(declared):
                     fields.append(_field(control, control.shown(draft.value(index, control.name))))
                     places.append((index, control))
                 with gr.Row(elem_classes="rk-moves"):
@@ -114,7 +121,9 @@ def _form(parts: dict[str, Any], handlers: Handlers) -> None:
             yield handlers.look(request)
 
         moved = [field.input for field in fields]
-        _on(moved, set_all, parts, (*TEXTS, *LOOK), fields, trigger_mode="always_last", **PREVIEWS)
+        seen = _on(moved, set_all, parts, (*TEXTS, *LOOK), fields, trigger_mode="always_last", **PREVIEWS)
+        if learned:
+            _on(seen.then, handlers.try_model, parts, LOOK, trigger_mode="always_last", **TRIALS)
 
 
 def _field(control: Control, value: Any) -> Any:
@@ -228,7 +237,8 @@ def _change(
 ) -> None:
     """Bind a change of the draft, and the preview that follows it. Of changes that wait for one the last is made."""
     changed = _on(trigger, handler, parts, (*names, "state"), inputs, given=given, trigger_mode=mode, **DRAFTS)
-    _on(changed.then, handlers.look, parts, LOOK, trigger_mode="always_last", **PREVIEWS)
+    seen = _on(changed.then, handlers.look, parts, LOOK, trigger_mode="always_last", **PREVIEWS)
+    _on(seen.then, handlers.try_model, parts, LOOK, trigger_mode="always_last", **TRIALS)
 
 
 def _on(

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from restorekit.reduction import reduced
 from restorekit.report import JobReport
 from restorekit.web.display import Picture, shown
 from restorekit.web.drafts import Draft, shipped
-from restorekit.web.previews import BRACKET_PX, PREVIEW_PX, Preview
+from restorekit.web.previews import BRACKET_PX, PREVIEW_PX, Preview, middle
 from restorekit.web.settings import MEGABYTE, Settings
 
 UPLOAD_S = 900.0
@@ -36,7 +36,8 @@ class Source:
     """What a visitor brought: the files in their folder, small copies, and the picture before anything is done.
 
     ``looked_at`` is the file that the picture before shows. ``shown`` is the file of that picture, once it was written.
-    ``whole`` is a photograph at its full size; the picture before of RAW files and brackets is that of the small copy.
+    ``whole`` is a photograph at its full size, ``part`` its middle; the picture before of RAW files and brackets is
+    that of the small copy. ``preview`` makes previews of the small copy, ``trial`` of the part.
     """
 
     folder: Path
@@ -46,8 +47,11 @@ class Source:
     share: float
     before: Picture
     whole: Frame | None
+    part: Frame | None
     size: tuple[int, int]
     shown: str = ""
+    preview: Preview = field(default_factory=Preview)
+    trial: Preview = field(default_factory=Preview)
 
     @property
     def is_bracket(self) -> bool:
@@ -86,16 +90,16 @@ class Session:
         self.asked = self.draft
         self.sent: tuple[Path, ...] = ()
         self.source: Source | None = None
-        self.preview = Preview()
         self.result: Result | None = None
         self.stop = threading.Event()
         self.working = threading.Lock()
-        self.previewing = threading.Lock()
+        self.previewing, self.trying = threading.Lock(), threading.Lock()
         self.seen = time.monotonic()
         self.closed = False
         self._numbers = itertools.count(1)
         self.changes = 0
         self.seen_change, self.seen_updates = -1, dict[str, Any]()
+        self.tried_change, self.tried_updates = -1, dict[str, Any]()
 
     def place(self, name: str) -> Path:
         """A new path in the folder, ``name`` with a number; older ones of this name are removed, but for the last."""
@@ -117,7 +121,7 @@ class Session:
             shutil.rmtree(self.source.folder, ignore_errors=True)
         if self.result is not None:
             shutil.rmtree(self.result.files[0].parent, ignore_errors=True)
-        self.source, self.result, self.preview = None, None, Preview()
+        self.source = self.result = None
         self.changed()
 
     def numbered(self) -> int:
@@ -130,6 +134,10 @@ class Session:
 
     def is_newest(self, change: int) -> bool:
         return change == self.changes and not self.closed
+
+    def may_try(self, change: int) -> bool:
+        """Whether a learned model may still be tried: no newer change, and nothing read or made meanwhile."""
+        return self.is_newest(change) and not self.working.locked()
 
     def told(self, message: object) -> str:
         """A message without the folders of the server."""
@@ -144,7 +152,6 @@ class Session:
         self.closed = True
         self.stop.set()
         self.source = self.result = None
-        self.preview = Preview()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -228,7 +235,7 @@ class Sessions:
                 raise
             if session.source is not None:
                 shutil.rmtree(session.source.folder, ignore_errors=True)
-            session.source, session.result, session.preview = source, None, Preview()
+            session.source, session.result = source, None
             session.changed()
             return source
 
@@ -270,4 +277,5 @@ class Sessions:
         whole = frame if not several and frame.state.reference == "display" else None
         looked_at = next(path for path, copy in zip(pictures, small, strict=True) if copy.name == first.name)
         size = frame.width, frame.height
-        return Source(folder, tuple(pictures), looked_at, image, share, shown(first), whole, size)
+        part = None if whole is None else middle(whole)
+        return Source(folder, tuple(pictures), looked_at, image, share, shown(first), whole, part, size)

@@ -198,10 +198,10 @@ def brightness(file: bytes) -> float:
     return float(np.asarray(Image.open(io.BytesIO(file)).convert("L")).mean())
 
 
-def visible(visitor: Visitor) -> list[bytes]:
+def visible(visitor: Visitor, begin: bytes = b"\xff\xd8\xff") -> list[bytes]:
     """The bytes of the pictures of the slider, before and after."""
     found = [visitor.page.request.get(address).body() for address in visitor.pictures()]
-    assert all(body[:3] == b"\xff\xd8\xff" for body in found)
+    assert all(body.startswith(begin) for body in found)
     return found if len(found) == 2 else found[-2:]
 
 
@@ -357,3 +357,17 @@ def test_stages_that_are_open_stay_open_when_a_picture_comes(
     visitor.page.wait_for_timeout(500)
     field = visitor.page.get_by_label("number input for contrast", exact=True)
     assert field.is_visible() and field.input_value() == "0.6"
+
+
+def test_a_learned_model_is_previewed_while_its_sliders_move(
+    visit: Callable[[], Visitor], photo: Callable[..., Path]
+) -> None:
+    visitor = visit()
+    visitor.dropped(photo("a.jpg", width=500, height=400))
+    visitor.pick("pipeline", "denoise")
+    visitor.page.wait_for_selector("#state :text('on 256x256 px in the middle')")
+    visitor.page.wait_for_selector(".rk-stage:has-text('restore')")
+    before, after = visible(visitor, b"\x89PNG")
+    visitor.set("restore", "amount", "0")
+    assert visible(visitor, b"\x89PNG")[0] == before != after
+    assert np.array_equal(*(np.asarray(Image.open(io.BytesIO(each))) for each in visible(visitor, b"\x89PNG")))

@@ -8,11 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from restorekit.web.deliverables import hdr_output
 from restorekit.web.drafts import shipped
 from restorekit.web.handlers import Handlers
+from restorekit.web.previews import Preview
 from restorekit.web.sessions import Session, Sessions
 from restorekit.web.settings import Settings
 
@@ -86,6 +89,57 @@ def test_stages_are_drawn_anew_for_other_stages_only(handlers: Handlers, tab: An
     assert "form" not in dropped(handlers, tab, photo("b.jpg", seed=2))
     assert "form" in handlers.choose("photo-resize", tab)
     assert "form" in handlers.edit("remove", 0, tab)
+
+
+def test_a_learned_model_is_tried_on_the_middle_of_a_photograph(
+    handlers: Handlers, tab: Any, photo: Callable[..., Path]
+) -> None:
+    dropped(handlers, tab, photo("a.jpg", width=500, height=400))
+    handlers.choose("upscale-x2", tab)
+    looked = handlers.look(tab)
+    assert "rk-busy" in looked["state"] and looked["slider"]
+    tried = handlers.try_model(tab)
+    assert "on 256x256 px in the middle" in tried["state"]
+    before, after = (np.asarray(Image.open(path)) for path in tried["slider"])
+    assert before.shape == after.shape == (512, 512, 3)
+    assert np.abs(before.astype(int) - after).mean() < 8
+    assert handlers.try_model(tab) == tried  # for the event of an older change, which comes late
+
+
+def test_a_trial_gives_way_to_changes_and_to_full_size_runs(
+    handlers: Handlers, tab: Any, session: Session, photo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped(handlers, tab, photo("a.jpg"))
+    handlers.choose("denoise", tab)
+    handlers.look(tab)
+    with session.working:
+        assert handlers.try_model(tab) == {}
+    make = Preview.make
+
+    def changed_meanwhile(preview: Preview, *arguments: Any) -> Any:
+        session.changed()
+        return make(preview, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Preview, "make", changed_meanwhile)
+        assert handlers.try_model(tab) == {}
+    assert "in the middle" in handlers.try_model(tab)["state"]
+    *_, last = handlers.develop(tab)
+    assert last["slider"] and handlers.try_model(tab) == {}
+
+
+def test_nothing_is_tried_of_raw_files_nor_without_a_model(
+    handlers: Handlers, tab: Any, photo: Callable[..., Path], checkout: Path
+) -> None:
+    dropped(handlers, tab, photo("a.jpg"))
+    assert "reduced size" in handlers.look(tab)["state"]
+    assert handlers.try_model(tab) == {}
+    sample = checkout / "docs" / "sample" / "lake.dng"
+    if sample.is_file():
+        dropped(handlers, tab, sample)
+        handlers.choose("raw-to-2x", tab)
+        assert "the button shows" in handlers.look(tab)["state"]
+        assert handlers.try_model(tab) == {}
 
 
 @pytest.mark.parametrize(
