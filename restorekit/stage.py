@@ -69,10 +69,15 @@ def param(
     ge: float | None = None,
     le: float | None = None,
     gt: float | None = None,
+    usual: tuple[float, float] | None = None,
 ) -> FieldInfo:
-    """The declaration of a stage's parameter: ``gain: Annotated[float, param("Gain", ge=0)] = 1.0``."""
-    extra: dict[str, Any] | None = {"unit": unit} if unit else None
-    info: FieldInfo = pydantic.Field(description=doc, ge=ge, le=le, gt=gt, json_schema_extra=extra)
+    """The declaration of a stage's parameter: ``gain: Annotated[float, param("Gain", ge=0)] = 1.0``.
+
+    ``usual`` is the part of a wide range that sliders show.
+    """
+    extra: dict[str, Any] = {"unit": unit} if unit else {}
+    extra |= {"usual": list(usual)} if usual else {}
+    info: FieldInfo = pydantic.Field(description=doc, ge=ge, le=le, gt=gt, json_schema_extra=extra or None)
     return info
 
 

@@ -57,8 +57,8 @@ class Defringe(Stage):
 
     purple: Annotated[float, param("Share of purple fringes that is taken away", ge=0, le=1)] = 1.0
     green: Annotated[float, param("Share of green fringes that is taken away", ge=0, le=1)] = 1.0
-    radius_px: Annotated[int, param("Half the width of the widest fringe", unit="px", ge=1, le=50)] = 5
-    edge_ev: Annotated[float, param("Least contrast of an edge", unit="stops", ge=0, le=10)] = 1.0
+    radius_px: Annotated[int, param("Half the width of the widest fringe", unit="px", ge=1, le=50, usual=(1, 15))] = 5
+    edge_ev: Annotated[float, param("Least contrast of an edge", unit="stops", ge=0, le=10, usual=(0, 4))] = 1.0
 
     def reach(self) -> Reach:
         return local(2 * self.radius_px)

@@ -67,7 +67,9 @@ class Deghost(BracketStage):
         "HDR Reconstruction, SIGGRAPH Asia 2013; hysteresis: Canny, PAMI 8(6), 1986",
         accepts={"frames": ("bracket", "burst"), "layout": ("bayer", "rgb", "gray"), "reference": ("scene", "display")},
     )
-    threshold: Annotated[float, param("Difference that is motion, in standard deviations", ge=1, le=50)] = 4.0
+    threshold: Annotated[
+        float, param("Difference that is motion, in standard deviations", ge=1, le=50, usual=(1, 10))
+    ] = 4.0
     margin: Annotated[float, param("Width added around what moved, of the diagonal", unit="%", ge=0, le=5)] = 0.4
 
     def combine(self, bracket: Bracket) -> Bracket:

@@ -106,8 +106,12 @@ class NlMeans(_Denoise):
     )
     strength: Annotated[float, param("Scale of the luma filter", ge=0, le=5)] = 1.0
     chroma_strength: Annotated[float, param("Scale of the colour filter", ge=0, le=5)] = 1.0
-    luma_sigma: Annotated[float, param("Noise in luma, standard deviation; 0: measured", ge=0, le=0.5)] = 0.0
-    chroma_sigma: Annotated[float, param("Noise in colour, standard deviation; 0: measured", ge=0, le=0.5)] = 0.0
+    luma_sigma: Annotated[
+        float, param("Noise in luma, standard deviation; 0: measured", ge=0, le=0.5, usual=(0, 0.1))
+    ] = 0.0
+    chroma_sigma: Annotated[
+        float, param("Noise in colour, standard deviation; 0: measured", ge=0, le=0.5, usual=(0, 0.1))
+    ] = 0.0
     search_radius_px: Annotated[int, param("Reach of the search for similar pixels", unit="px", ge=1, le=20)] = 7
     patch_radius_px: Annotated[int, param("Size of the surroundings compared", unit="px", ge=1, le=5)] = 2
 
@@ -151,10 +155,14 @@ class Guided(_Denoise):
         "noise: Immerkaer, Fast Noise Variance Estimation, CVIU 64 (1996)",
         accepts={"layout": ("rgb", "gray"), "reference": ("scene", "display")},
     )
-    strength: Annotated[float, param("Scale of the noise taken out of luma", ge=0, le=10)] = 1.0
-    chroma_strength: Annotated[float, param("Scale of the noise taken out of colour", ge=0, le=10)] = 1.0
-    luma_sigma: Annotated[float, param("Noise in luma, standard deviation; 0: known or measured", ge=0, le=1)] = 0.0
-    chroma_sigma: Annotated[float, param("Noise in colour, standard deviation; 0: known or measured", ge=0, le=1)] = 0.0
+    strength: Annotated[float, param("Scale of the noise taken out of luma", ge=0, le=10, usual=(0, 3))] = 1.0
+    chroma_strength: Annotated[float, param("Scale of the noise taken out of colour", ge=0, le=10, usual=(0, 3))] = 1.0
+    luma_sigma: Annotated[
+        float, param("Noise in luma, standard deviation; 0: known or measured", ge=0, le=1, usual=(0, 0.1))
+    ] = 0.0
+    chroma_sigma: Annotated[
+        float, param("Noise in colour, standard deviation; 0: known or measured", ge=0, le=1, usual=(0, 0.1))
+    ] = 0.0
     radius_px: Annotated[int, param("Radius of the window", unit="px", ge=1, le=16)] = 2
 
     def reach(self) -> Reach:

@@ -31,8 +31,10 @@ class Sharpen(Stage):
         "DNG 1.7.1, BaselineSharpness",
         accepts={"layout": ("rgb", "gray"), "reference": ("scene", "display")},
     )
-    radius_px: Annotated[float, param("Standard deviation of the Gaussian", unit="px", ge=0.3, le=20)] = 0.8
-    amount: Annotated[float, param("Strength", ge=0, le=5)] = 0.7
+    radius_px: Annotated[
+        float, param("Standard deviation of the Gaussian", unit="px", ge=0.3, le=20, usual=(0.3, 3))
+    ] = 0.8
+    amount: Annotated[float, param("Strength", ge=0, le=5, usual=(0, 2))] = 0.7
     threshold: Annotated[float, param("Least detail that is sharpened", ge=0, le=0.2)] = 0.0
     overshoot: Annotated[float, param("Share of the local contrast by which edges may overshoot", ge=0, le=1)] = 0.1
 
@@ -93,7 +95,9 @@ class Saturation(Stage):
         source="Haeberli & Voorhies, Image Processing by Linear Interpolation and Extrapolation, IRIS Universe (1994)",
         accepts={"layout": ("rgb",), "reference": ("scene", "display")},
     )
-    saturation: Annotated[float, param("Scale of all colours; 0 is gray, 1 leaves them", ge=0, le=4)] = 1.0
+    saturation: Annotated[float, param("Scale of all colours; 0 is gray, 1 leaves them", ge=0, le=4, usual=(0, 2))] = (
+        1.0
+    )
     vibrance: Annotated[float, param("Additional scale of weak colours", ge=-1, le=2)] = 0.0
 
     def apply(self, frame: Frame) -> Frame:

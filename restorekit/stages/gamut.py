@@ -43,7 +43,9 @@ class Gamut(Stage):
     method: Annotated[
         Literal["oklch", "aces"], param("Cut chroma at nearly constant hue, or ACES reference gamut compression")
     ] = "oklch"
-    peak: Annotated[float, param("Largest value of a display-referred picture; 1 = white", gt=0, le=64)] = 1.0
+    peak: Annotated[
+        float, param("Largest value of a display-referred picture; 1 = white", gt=0, le=64, usual=(0.5, 8))
+    ] = 1.0
     knee: Annotated[
         float, param("Share of the way to the edge over which oklch compresses; 0 leaves the gamut alone", ge=0, le=0.5)
     ] = 0.0

@@ -212,7 +212,7 @@ class Rotate(Stage):
         source="Keys, Cubic Convolution Interpolation for Digital Image Processing, IEEE TASSP 29 (1981)",
         accepts=PICTURE,
     )
-    degrees: Annotated[float, param("Angle, clockwise", unit="deg", ge=-360, le=360)] = 0.0
+    degrees: Annotated[float, param("Angle, clockwise", unit="deg", ge=-360, le=360, usual=(-90, 90))] = 0.0
     flip: Annotated[Literal["none", "horizontal", "vertical"], param("Mirror left-right or top-bottom first")] = "none"
     corners: Annotated[Literal["crop", "fill"], param("What becomes of empty corners")] = "crop"
     fill: Annotated[float, param("Value of empty corners", ge=0)] = 0.0

@@ -135,7 +135,9 @@ class HotPixels(Stage):
         accepts={"reference": ("scene",), "transfer": ("linear",)},
     )
 
-    threshold: Annotated[float, param("Least excess over all neighbours, as a share of white", gt=0, le=1)] = 0.02
+    threshold: Annotated[
+        float, param("Least excess over all neighbours, as a share of white", gt=0, le=1, usual=(0.002, 0.2))
+    ] = 0.02
     detect: Annotated[bool, param("Search for stuck photosites in the image itself")] = True
     dark_frame: Annotated[Path | None, param("RAW file taken with the lens cap on: marks its bright photosites")] = None
     bad_pixels: Annotated[Path | None, param("Text file of x y lines, or image, that marks bad photosites")] = None

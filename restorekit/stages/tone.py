@@ -60,14 +60,16 @@ class Exposure(Stage):
         "DNG 1.7.1, BaselineExposure, BaselineExposureOffset (fixed)",
         accepts={**LINEAR_PICTURE, "layout": ("rgb", "gray", "bayer", "xtrans")},
     )
-    ev: Annotated[float, param("Exposure change", unit="EV", ge=-20, le=20)] = 0.0
+    ev: Annotated[float, param("Exposure change", unit="EV", ge=-20, le=20, usual=(-5, 5))] = 0.0
     mode: Annotated[Literal["fixed", "auto"], param("Take ev as it is, or measure the image")] = "fixed"
     baseline: Annotated[bool, param("Add the camera's baseline exposure in fixed mode")] = True
     middle_gray: Annotated[float, param("Where auto puts the log-average luminance", gt=0, le=1)] = MIDDLE_GRAY
-    min_ev: Annotated[float, param("Least change by auto", unit="EV", ge=-20, le=0)] = -6.0
-    max_ev: Annotated[float, param("Greatest change by auto", unit="EV", ge=0, le=20)] = 4.0
+    min_ev: Annotated[float, param("Least change by auto", unit="EV", ge=-20, le=0, usual=(-10, 0))] = -6.0
+    max_ev: Annotated[float, param("Greatest change by auto", unit="EV", ge=0, le=20, usual=(0, 10))] = 4.0
     strength: Annotated[float, param("Share of the measured change that auto applies", ge=0, le=1)] = 1.0
-    highlights_percent: Annotated[float, param("Area that auto may push to white", unit="%", ge=0, le=100)] = 1.0
+    highlights_percent: Annotated[
+        float, param("Area that auto may push to white", unit="%", ge=0, le=100, usual=(0, 10))
+    ] = 1.0
     headroom_ev: Annotated[float, param("Stops above middle gray that count as white", unit="EV", ge=1, le=10)] = 3.0
 
     def needs_measure(self, frame: Frame) -> bool:
@@ -152,7 +154,7 @@ class Curve(Stage):
     shadows: Annotated[float, param("Lift or lower the shadows", ge=-1, le=1)] = 0.0
     highlights: Annotated[float, param("Lift or lower the highlights", ge=-1, le=1)] = 0.0
     black: Annotated[float, param("Linear value that becomes 0", ge=-0.2, le=0.5)] = 0.0
-    white: Annotated[float, param("Linear value that becomes 1", ge=0.55, le=64)] = 1.0
+    white: Annotated[float, param("Linear value that becomes 1", ge=0.55, le=64, usual=(0.55, 4))] = 1.0
 
     def apply(self, frame: Frame) -> Frame:
         x = frame.pixels - self.black
@@ -229,7 +231,9 @@ class Reinhard(Stage):
         accepts=LINEAR_PICTURE,
         emits={"reference": "display"},
     )
-    key: Annotated[float, param("Value that the log-average luminance is scaled to", gt=0, le=2)] = 0.18
+    key: Annotated[float, param("Value that the log-average luminance is scaled to", gt=0, le=2, usual=(0.02, 1))] = (
+        0.18
+    )
     white: Annotated[float | None, param("Scaled luminance that becomes white; none: the largest", gt=0)] = None
 
     def measure(self, frame: Frame) -> Facts:
@@ -282,7 +286,9 @@ class Filmic(Stage):
         accepts=LINEAR_PICTURE,
         emits={"reference": "display"},
     )
-    middle_gray: Annotated[float, param("Scene value rendered as middle gray", gt=0, le=10)] = MIDDLE_GRAY
+    middle_gray: Annotated[float, param("Scene value rendered as middle gray", gt=0, le=10, usual=(0.02, 1))] = (
+        MIDDLE_GRAY
+    )
     white_ev: Annotated[float | None, param("White, stops above middle gray", unit="EV", ge=2.5, le=20)] = None
     black_ev: Annotated[float, param("Bend of the toe, stops below middle gray", unit="EV", ge=3, le=20)] = 6.0
     contrast: Annotated[float, param("Slope at middle gray", ge=1.0, le=3.0)] = 1.25

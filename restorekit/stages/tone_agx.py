@@ -46,7 +46,9 @@ class Agx(Stage):
         accepts=DEFINED,
         emits={"reference": "display"},
     )
-    middle_gray: Annotated[float, param("Scene value rendered as middle gray", gt=0, le=10)] = MIDDLE_GRAY
+    middle_gray: Annotated[float, param("Scene value rendered as middle gray", gt=0, le=10, usual=(0.02, 1))] = (
+        MIDDLE_GRAY
+    )
 
     def apply(self, frame: Frame) -> Frame:
         gain = _own_middle_gray() / self.middle_gray

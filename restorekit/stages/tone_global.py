@@ -100,8 +100,12 @@ class Hable(Stage):
         accepts=LINEAR_PICTURE,
         emits={"reference": "display"},
     )
-    middle_gray: Annotated[float, param("Scene value rendered as middle gray", gt=0, le=10)] = MIDDLE_GRAY
-    white: Annotated[float, param("Value on the curve's own scale that becomes white", ge=2, le=200)] = 11.2
+    middle_gray: Annotated[float, param("Scene value rendered as middle gray", gt=0, le=10, usual=(0.02, 1))] = (
+        MIDDLE_GRAY
+    )
+    white: Annotated[float, param("Value on the curve's own scale that becomes white", ge=2, le=200, usual=(2, 40))] = (
+        11.2
+    )
     path_to_white: Annotated[float, param("How readily bright colours turn white", ge=0, le=0.8)] = 0.3
 
     def apply(self, frame: Frame) -> Frame:
@@ -141,7 +145,9 @@ class Aces(Stage):
         accepts=DEFINED,
         emits={"reference": "display"},
     )
-    middle_gray: Annotated[float, param("Scene value rendered as middle gray", gt=0, le=10)] = MIDDLE_GRAY
+    middle_gray: Annotated[float, param("Scene value rendered as middle gray", gt=0, le=10, usual=(0.02, 1))] = (
+        MIDDLE_GRAY
+    )
 
     def apply(self, frame: Frame) -> Frame:
         gain = _solved(_aces_curve, MIDDLE_GRAY) / self.middle_gray

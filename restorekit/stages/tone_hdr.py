@@ -47,7 +47,9 @@ class Bt2390(Stage):
         accepts=LINEAR_PICTURE,
         emits={"reference": "display"},
     )
-    peak_nits: Annotated[float, param("Peak of the display", unit="cd/m2", ge=100, le=10000)] = 1000.0
+    peak_nits: Annotated[float, param("Peak of the display", unit="cd/m2", ge=100, le=10000, usual=(100, 4000))] = (
+        1000.0
+    )
     source_peak_nits: Annotated[
         float | None,
         param("Light that becomes the peak; none: the largest finite value of the image", unit="cd/m2", ge=100),
@@ -107,9 +109,13 @@ class Expand(Stage):
         "2007 (brightness of clipped areas); Akyuz et al., Do HDR Displays Support LDR Content?, SIGGRAPH 2007",
         accepts={**LINEAR_PICTURE, "reference": ("display",)},
     )
-    peak_nits: Annotated[float, param("Brightness of expanded white", unit="cd/m2", ge=203, le=10000)] = 1000.0
+    peak_nits: Annotated[
+        float, param("Brightness of expanded white", unit="cd/m2", ge=203, le=10000, usual=(203, 4000))
+    ] = 1000.0
     knee: Annotated[float, param("Linear value up to which nothing changes", ge=0.1, le=0.95)] = 0.5
-    area_percent: Annotated[float, param("Highlights that get the full peak", unit="%", ge=0.1, le=100)] = 5.0
+    area_percent: Annotated[
+        float, param("Highlights that get the full peak", unit="%", ge=0.1, le=100, usual=(0.1, 20))
+    ] = 5.0
     radius: Annotated[float, param("Radius of the smooth, share of the diagonal", gt=0, le=0.1)] = 0.01
 
     def reach(self) -> Reach:

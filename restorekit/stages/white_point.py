@@ -32,7 +32,9 @@ class Temperature(Stage):
         accepts=CAMERA_RGB,
         adds=("illuminant",),
     )
-    kelvin: Annotated[float, param("Correlated colour temperature", unit="K", ge=1700, le=50000)] = 5500.0
+    kelvin: Annotated[
+        float, param("Correlated colour temperature", unit="K", ge=1700, le=50000, usual=(2000, 12000))
+    ] = 5500.0
     tint: Annotated[float, param("Greenness of the light: 3000 times its Duv", ge=-150, le=150)] = 0.0
 
     def apply(self, frame: Frame) -> Frame:

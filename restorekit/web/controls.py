@@ -32,7 +32,7 @@ class Control:
 
     ``kind``: a ``switch``, a ``choice`` among values, a ``slider`` where both limits are known, a ``number`` where one
     is open, ``words`` for text, and ``values`` for lists and for numbers that may be left out, written as in YAML (an
-    empty number field of the page would count as 0).
+    empty number field of the page would count as 0). ``usual`` is the part of the range that a slider shows.
     """
 
     name: str
@@ -43,17 +43,27 @@ class Control:
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
+    usual: tuple[float, float] | None = None
     choices: tuple[Any, ...] = ()
     optional: bool = False
 
     @property
     def about(self) -> str:
         """The doc, with the range where the control itself does not show it."""
-        if self.kind != "values" or (self.minimum is None and self.maximum is None):
+        if (self.kind != "values" and self.usual is None) or (self.minimum is None and self.maximum is None):
             return self.doc
         least = "" if self.minimum is None else f"from {self.minimum:g} "
         most = "" if self.maximum is None else f"to {self.maximum:g}"
-        return f"{self.doc} ({(least + most).strip()})"
+        where = "" if self.usual is None else "in YAML "
+        return f"{self.doc} ({where}{(least + most).strip()})"
+
+    def ends(self, value: Any) -> tuple[float, float]:
+        """The ends of a slider: those of the usual range, or a value beyond them, within the range."""
+        least, most = self.minimum or 0.0, self.maximum or 0.0
+        low, high = self.usual or (least, most)
+        if not isinstance(value, int | float):
+            return low, high
+        return max(min(low, value), least), min(max(high, value), most)
 
     @property
     def label(self) -> str:
@@ -147,11 +157,13 @@ def _control(name: str, item: Mapping[str, Any]) -> Control:
     if len(options) > 1 or kind not in ("number", "integer"):
         return Control(name, "values", default, **about)
     low, high = limits.get("minimum", limits.get("exclusiveMinimum")), limits.get("maximum")
-    step = 1.0 if kind == "integer" else None if low is None or high is None else _step(high - low)
+    usual = tuple(item["usual"]) if "usual" in item else None
+    first, last = usual or (low, high)
+    step = 1.0 if kind == "integer" else None if first is None or last is None else _step(last - first)
     if low is not None and "exclusiveMinimum" in limits:
         low += step or 0.0
-    ranged: Kind = "slider" if low is not None and high is not None else "number"
-    return Control(name, "values" if optional else ranged, default, minimum=low, maximum=high, step=step, **about)
+    ranged: Kind = "values" if optional else "slider" if low is not None and high is not None else "number"
+    return Control(name, ranged, default, minimum=low, maximum=high, step=step, usual=usual, **about)
 
 
 def _step(span: float) -> float:

@@ -137,7 +137,12 @@ def _field(control: Control, value: Any) -> Any:
         ]
         return gr.Dropdown(choices, **about)
     if control.kind == "slider":
-        return gr.Slider(control.minimum or 0.0, control.maximum or 0.0, step=control.step, **about)
+        low, high = control.ends(value)
+        slider = gr.Slider(low, high, step=control.step, **about)
+        checked = slider.preprocess
+        # A number beyond the ends is taken as the field shows it once it is left; Gradio would refuse it.
+        slider.preprocess = lambda payload: checked(min(max(payload, low), high))  # type: ignore[method-assign]
+        return slider
     if control.kind == "number":
         whole = 0 if control.step == 1 else None
         return gr.Number(minimum=control.minimum, maximum=control.maximum, precision=whole, **about)

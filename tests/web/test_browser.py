@@ -371,3 +371,22 @@ def test_a_learned_model_is_previewed_while_its_sliders_move(
     visitor.set("restore", "amount", "0")
     assert visible(visitor, b"\x89PNG")[0] == before != after
     assert np.array_equal(*(np.asarray(Image.open(io.BytesIO(each))) for each in visible(visitor, b"\x89PNG")))
+
+
+def test_numbers_beyond_the_ends_of_a_slider_are_its_end_and_those_of_a_pipeline_stay(
+    visit: Callable[[], Visitor], photo: Callable[..., Path]
+) -> None:
+    visitor = visit()
+    visitor.dropped(photo("a.jpg"))
+    visitor.set("tone.curve", "white", "12")
+    field = visitor.page.get_by_label("number input for white", exact=True)
+    field.blur()
+    visitor.page.wait_for_timeout(500)
+    assert field.input_value() == "4"
+    assert "white: 4.0" in visitor.yaml()
+    visitor.pick("pipeline", "hdr-to-display")
+    visitor.page.wait_for_selector(".rk-stage:has-text('tone.bt2390')")
+    visitor.page.locator(".rk-stage", has_text="tone.exposure").locator("button").first.click()
+    least = visitor.page.get_by_label("number input for min (EV)", exact=True)
+    least.wait_for()
+    assert least.input_value() == "-20"  # as the pipeline says, beyond the usual range

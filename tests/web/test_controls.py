@@ -49,6 +49,28 @@ def test_what_a_control_offers_is_accepted(name: str) -> None:
             assert not [text for text in said if text.startswith(f"parameter '{control.name}'")]
 
 
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_usual_ranges_lie_within_the_ranges_and_hold_the_default(name: str) -> None:
+    for control in controls(stage_class(name)):
+        if control.usual is not None:
+            low, high = control.usual
+            assert control.minimum is not None and control.maximum is not None
+            assert control.minimum <= low <= control.default <= high <= control.maximum
+            for value in (low, high):
+                said = parameter_problems(stage_class(name), {control.name: control.given(value)})
+                assert not [text for text in said if text.startswith(f"parameter '{control.name}'")]
+
+
+def test_a_stop_is_more_than_a_millimetre_of_a_slider_of_exposure() -> None:
+    ev = next(control for control in controls(stage_class("tone.exposure")) if control.name == "ev")
+    assert ev.ends(0.0) == (-5, 5) and ev.step == 0.01
+    assert ev.ends(12.0) == (-5, 12) and ev.ends(-8) == (-8, 5)
+    assert ev.ends(100.0) == (-5, 20) and ev.ends("loud") == (-5, 5)
+    assert (ev.minimum, ev.maximum) == (-20, 20)
+    assert ev.about == "Exposure change (in YAML from -20 to 20)"
+    assert list(parameter_problems(stage_class("tone.exposure"), {"ev": 12.0})) == []
+
+
 def offered(control: Control) -> tuple[object, ...]:
     if control.kind == "slider":
         return control.minimum, control.maximum
