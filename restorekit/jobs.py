@@ -242,6 +242,10 @@ def _decide(job: Job, journal: Journal, existing: Existing, used: set[Path]) -> 
     if any(entry.stamp is None for entry in entries):
         return replace(job, why="it was not finished")
     if any(entry.key != job.key for entry in entries):
+        others = {file for entry in entries for file in entry.inputs}
+        if others and others.isdisjoint(map(os.path.realpath, job.inputs)):
+            why = f"was made from {min(others)}; --existing rename keeps both, overwrite replaces it"
+            return replace(job, action="kept", why=why)
         return replace(job, why="the pipeline or the input changed")
     if len(there) < len(job.outputs):
         return replace(job, why="an output is missing")

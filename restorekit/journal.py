@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ class Entry:
     """The last word on an output: the key of the job, and size and time of the finished file.
 
     ``stamp`` is ``None`` for a file that was begun and not noted as finished: whatever is there is ours, and stale.
-    ``found`` is what the run that made it found of its picture, for the report of a rerun.
+    ``inputs`` are the files that it was made from, and ``found`` is what was found of its picture, for the report of
+    a rerun.
     """
 
     key: str
     stamp: tuple[int, int] | None
+    inputs: tuple[str, ...] = ()
     found: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -40,7 +43,8 @@ class Journal:
             try:
                 found = json.loads(line)
                 stamp = found["stamp"]
-                entry = Entry(found["key"], stamp and (stamp[0], stamp[1]), dict(found.get("found", {})))
+                inputs = tuple(found.get("inputs", ()))
+                entry = Entry(found["key"], stamp and (stamp[0], stamp[1]), inputs, dict(found.get("found", {})))
                 self._entries[found["output"]] = entry
             except (ValueError, KeyError, TypeError, IndexError):
                 continue  # a line that a killed run left half-written
@@ -64,9 +68,9 @@ class Journal:
         """Note that a file is about to be made or replaced by us."""
         self._append(path, Entry(key, None))
 
-    def finish(self, path: Path, key: str, found: Mapping[str, Any]) -> None:
-        """Note that a file is there, whole, and what was found of its picture."""
-        self._append(path, Entry(key, stamp(path), found))
+    def finish(self, path: Path, key: str, inputs: Iterable[Path], found: Mapping[str, Any]) -> None:
+        """Note that a file is there, whole, what it was made from, and what was found of its picture."""
+        self._append(path, Entry(key, stamp(path), tuple(map(os.path.realpath, inputs)), found))
 
     def _append(self, path: Path, entry: Entry) -> None:
         name = str(path.relative_to(self.folder))

@@ -208,7 +208,7 @@ class Runner:
                     write_ultrahdr(frame, hdr[0], path, spec, software=self._software)
                 else:
                     write(frame, path, spec, software=self._software)
-                self.plan.journal.finish(path, job.key, report.found)
+                self.plan.journal.finish(path, job.key, job.inputs, report.found)
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot be written ({error.strerror or error}); name another output folder"

@@ -97,6 +97,21 @@ def test_an_output_that_was_edited_is_not_ours_any_more(tmp_path: Path) -> None:
     assert statuses(go(tmp_path / "in", tmp_path / "out", PIPE.replace("0.3", "0.6"))) == {"a.png": "kept"}
 
 
+def test_what_another_picture_gave_is_not_replaced(tmp_path: Path) -> None:
+    """Two cards with the same file names, to one folder."""
+    photo(tmp_path / "first" / "a.png", seed=1)
+    photo(tmp_path / "second" / "a.png", seed=2)
+    out = tmp_path / "out"
+    go(tmp_path / "first", out)
+    made = (out / "a.png").read_bytes()
+    report = go(tmp_path / "second", out)
+    assert statuses(report) == {"a.png": "kept"} and (out / "a.png").read_bytes() == made and report.exit_code == 0
+    assert statuses(go(tmp_path / "second", out, existing="rename")) == {"a.png": "done"} and (out / "a_1.png").exists()
+    (tmp_path / "first").rename(tmp_path / "moved")
+    assert statuses(go(tmp_path / "moved", out)) == {"a.png": "up to date"}
+    assert statuses(go(tmp_path / "second", out, existing="overwrite")) == {"a.png": "done"}
+
+
 def test_one_bad_file_fails_alone(tmp_path: Path) -> None:
     source = tmp_path / "in"
     photo(source / "a.png")
