@@ -92,8 +92,9 @@ def enlarged_rows(planes: Callable[[int, int], Tensor], height: int, scale: int,
 
     ``planes`` gives float rows ``[C,rows,W]`` of the ``height`` there are; only those that are needed are asked for.
     """
+    if scale == 1:
+        return planes(first, last)
     start, weights = bicubic(height, height * scale, first, last)
     rows = planes(start, start + weights.shape[1])
-    if scale > 1:
-        rows = torch.from_numpy(weights).to(rows) @ rows
+    rows = torch.from_numpy(weights).to(rows) @ rows
     return resampled(rows, rows.shape[1], rows.shape[2] * scale, bicubic)

@@ -141,6 +141,17 @@ def test_colours_outside_the_gamut_do_not_reach_the_network() -> None:
     torch.testing.assert_close(made, limited + beyond, atol=1e-5, rtol=0)
 
 
+def test_what_lies_beyond_the_gamut_and_alpha_are_kept_row_by_row_where_nothing_is_enlarged() -> None:
+    frame = masked(rgb_frame(200, 40, state=SRGB))
+    wide = frame.with_pixels(frame.pixels * 2.2 - 0.5)
+    within = wide.with_pixels(wide.pixels.clamp(0, 1))
+    pipe = Pipeline([Restore(model="tiny.noise")], InputSpec(SRGB))
+    made, limited = (process(pipe, each, Run(tile=48)) for each in (wide, within))
+    torch.testing.assert_close(made.pixels - limited.pixels, wide.pixels - within.pixels, atol=1e-5, rtol=0)
+    assert made.alpha is not None and frame.alpha is not None
+    torch.testing.assert_close(made.alpha, frame.alpha)
+
+
 def test_equal_channels_stay_equal() -> None:
     frame = Frame(gray_frame().pixels.expand(3, -1, -1).contiguous(), SRGB)
     made = Restore(model="tiny.x2")(frame).pixels
