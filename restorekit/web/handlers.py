@@ -323,9 +323,7 @@ class Handlers:
         part = tried_on(source, pipeline)
         if part is None:
             return {}
-        device = devices.choose(
-            self.sessions.settings.device
-        )  # that of full-size runs, with which it shares its models
+        device = devices.choose(self.sessions.settings.device)  # as full-size runs, whose models it shares
         picture = source.trial.make(pipeline, part, lambda: not session.may_try(change), device)
         before = fitted(shown(part), picture)
         pair = [

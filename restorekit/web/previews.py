@@ -31,6 +31,9 @@ BRACKET_PX = 640
 PART_PX = 256
 """The side of the part of a photograph that learned models are tried on: most take a second for it on one core."""
 
+LIGHT = ("low-light", "enhancement")
+"""Tasks of models that judge how a picture as a whole is lit."""
+
 IN_BROWSERS = ("ultrahdr", "jpeg", "webp", "avif", "png", "tiff")
 """Formats of finished pictures, which tell more of a pipeline than the light that it writes beside them."""
 
@@ -53,7 +56,9 @@ def shows_in(part: Frame, pipeline: Pipeline) -> bool:
 
 def _takes_all(stage: Stage, part: Frame) -> bool:
     if isinstance(stage, Restore):
-        return bool(stage.card.estimate if stage.estimate is None and stage.card else stage.estimate)
+        card = stage.card
+        by_card = card.estimate if stage.estimate is None and card else stage.estimate
+        return bool(by_card) or (card is not None and card.task in LIGHT)
     return stage.needs_measure(part) or (stage.reach().kind == "global" and not isinstance(stage, RowStage))
 
 

@@ -122,6 +122,7 @@ def test_a_learned_model_makes_of_a_part_what_it_makes_of_the_picture(photo: Cal
         ("geometry.crop", {"width": 90, "height": 60}),
         ("tone.exposure", {"mode": "auto"}),
         ("restore", {"model": "drunet.denoise", "estimate": 128}),
+        ("restore", {"model": "iagc.lowlight"}),
     ],
 )
 def test_stages_that_take_all_of_a_picture_are_not_shown_in_a_part(stage: str, params: dict[str, object]) -> None:
