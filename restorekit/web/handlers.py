@@ -169,6 +169,7 @@ class Handlers:
         session = self.session(request)
         if wanted not in _deliverables(session.draft):
             held = f"{wanted} cannot hold what this pipeline makes; choose another file, or another pipeline"
+            session.changed()  # what is being tried has nothing to say after this
             return {"state": words.problems([held]), **self._formats(session)}
         same = wanted == session.draft.wanted
         session.draft = replace(session.draft, wanted=wanted, quality=int(quality) if same else None)
