@@ -12,9 +12,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Case does not count. Where nothing is close, ``resize`` means ``geometry.resize`` if no other name ends like that.
     """
     names = list(known)
-    ends = [known.lower().rpartition(".")[2] for known in names]
-    whole = {known.lower(): known for known in names}
-    short = {end: known for end, known in zip(ends, names, strict=True) if ends.count(end) == 1}
+    ends = [each.lower().rpartition(".")[2] for each in names]
+    whole = {each.lower(): each for each in names}
+    short = {end: each for end, each in zip(ends, names, strict=True) if ends.count(end) == 1}
     for forms in (whole, short):
         if close := difflib.get_close_matches(name.lower(), forms, n=1, cutoff=0.6):
             return f"; did you mean '{forms[close[0]]}'?"

@@ -48,7 +48,7 @@ def find(
     from_raw = start is not None and start.reference == "sensor"
     rule = grouping or (pipeline.input.grouping if pipeline.input else Grouping())
     made = Sources()
-    loose: list[Path] = []
+    loose: dict[Path, Path] = {}
     for path in inputs:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
@@ -57,25 +57,26 @@ def find(
                 continue  # a sidecar, which belongs to a picture
             if from_raw and is_finished(path):
                 made.problems.append(needs_raw(str(path), brackets))
-            elif path.resolve() not in {other.resolve() for other in loose}:
-                loose.append(path)
+            else:
+                loose.setdefault(path.resolve(), path)
             continue
         for files, where in _folders(path, journal, recursive, brackets, made.problems):
             if from_raw:
-                finished = [file for file in files if is_finished(file)]
-                made.passed_over += finished
+                finished = {file for file in files if is_finished(file)}
+                made.passed_over += sorted(finished)
                 files = [file for file in files if file not in finished]
             if brackets:
                 made.found += _grouped(files, where, rule, made.problems, by_folder=rule.by == "folder")
             else:
                 made.found += [Source((file,), where / file.stem) for file in files]
-    if brackets and loose:
-        together = grouping is None and len({path.parent for path in loose}) == 1
+    named = list(loose.values())
+    if brackets and named:
+        together = grouping is None and len({path.parent for path in named}) == 1
         rule = Grouping(by="folder") if together else rule
         by_folder = rule.by == "folder" and not together
-        made.found[:0] = _grouped(loose, Path(), rule, made.problems, by_folder=by_folder)
+        made.found[:0] = _grouped(named, Path(), rule, made.problems, by_folder=by_folder)
     else:
-        made.found[:0] = [Source((file,), Path(file.stem)) for file in loose]
+        made.found[:0] = [Source((file,), Path(file.stem)) for file in named]
     if made.passed_over and not made.found and not made.problems:
         made.problems.append(needs_raw(str(made.passed_over[0]), brackets))
     return made

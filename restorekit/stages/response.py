@@ -235,7 +235,9 @@ def _linear(frame: Frame, curve: Curve, target: Primaries, *, recovered: bool) -
     mixes = target != frame.state.primaries
     light = torch.empty((channels, height, width), dtype=torch.float16)
     clipped = torch.empty((1 if mixes else channels, height, width), dtype=torch.bool)
-    guessed = torch.empty((1, height, width), dtype=torch.bool)
+    masks = {CLIPPED: clipped}
+    if recovered:
+        masks[GUESSED] = torch.empty((1, height, width), dtype=torch.bool)
     table = curve.astype(np.float32)
     facts = replace(frame.facts, clip_level=(1.0,) * channels, noise=(_noise(curve),) * channels, scale=1.0)
     start = replace(frame, state=frame.state.changed({"reference": "scene", "transfer": "linear"}), facts=facts)
@@ -245,13 +247,13 @@ def _linear(frame: Frame, curve: Curve, target: Primaries, *, recovered: bool) -
         into = slice(top, top + strip.shape[1])
         burnt = torch.from_numpy(strip.numpy() >= _least(CLIPPED_FROM, strip.dtype))  # torch does not compare uint16
         clipped[:, into] = burnt.any(0) if mixes or recovered else burnt
-        guessed[:, into] = torch.from_numpy(strip.numpy() >= _least(GUESSED_FROM, strip.dtype)).any(0)
+        if recovered:
+            masks[GUESSED][:, into] = torch.from_numpy(strip.numpy() >= _least(GUESSED_FROM, strip.dtype)).any(0)
         linear = start.with_pixels(_at_codes(strip, table, frame.state.transfer if not recovered else None))
         if mixes:
             linear = Convert(to=target).apply(linear)  # type: ignore[arg-type]
             facts = linear.facts
         light[:, into] = linear.pixels.clamp(-HALF_MAX, HALF_MAX)
-    masks = {CLIPPED: clipped, GUESSED: guessed} if recovered else {CLIPPED: clipped}
     return replace(frame, pixels=light, masks={**frame.masks, **masks}, facts=facts)
 
 

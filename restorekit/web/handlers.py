@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from restorekit import device as devices
 from restorekit.errors import Cancelled, PipelineError, RestorekitError
-from restorekit.frame import Bracket, Frame
+from restorekit.frame import Bracket
 from restorekit.io.formats import OutputSpec
 from restorekit.pipeline import Pipeline
-from restorekit.web import catalogue, drafts, words
+from restorekit.web import catalogue, drafts, looks, words
 from restorekit.web.controls import Control
 from restorekit.web.deliverables import AS_SAID, declared, deliverables
-from restorekit.web.display import Picture, cut, fitted, histogram, saved, shown, with_clipping
+from restorekit.web.display import Picture, cut, histogram, saved, with_clipping
 from restorekit.web.drafts import Draft
-from restorekit.web.growth import check
-from restorekit.web.previews import for_reduced, runs_model, shows_in
-from restorekit.web.runs import NOTHING, Moment, run
-from restorekit.web.sessions import Result, Session, Sessions, Source
+from restorekit.web.runs import Moment, run
+from restorekit.web.sessions import Result, Session, Sessions, Updates
 
 CUT_PX = 768
 OWN = "of my own"
 STOPPING = "Stopping ..."
-Updates = dict[str, Any]
-"""New values by the names of components; those that are not named stay as they are."""
 
 
 class Handlers:
@@ -209,8 +204,8 @@ class Handlers:
                     yield {"state": words.busy(STOPPING) if session.stop.is_set() else words.progress(moment)}
                     continue
                 session.keep(moment)
-                session.seen_updates = session.tried_updates = {}
-                session.tried_change = session.changes
+                session.previewed.clear()
+                session.tried.settle(session.changes)
                 yield {
                     **free,
                     "state": words.result(moment),
@@ -256,86 +251,11 @@ class Handlers:
 
     def look(self, request: gr.Request) -> Updates:
         """The slider, the histogram and a word: what the draft makes of the small copy. Older wishes give way."""
-        session = self.session(request)
-        with session.previewing:
-            change = session.changes
-            if change != session.seen_change:
-                updates = self._seen(session, change, self._look)
-                if not session.is_newest(change):
-                    return {}
-                session.seen_change, session.seen_updates = change, updates
-            return session.seen_updates
+        return looks.preview(self.session(request), self.sessions.settings)
 
     def try_model(self, request: gr.Request) -> Updates:
         """The same of a part of the picture for a pipeline with a learned model; full-size runs have precedence."""
-        session = self.session(request)
-        with session.trying:
-            change = session.changes
-            if change != session.tried_change:
-                updates = self._seen(session, change, self._try)
-                if not session.may_try(change):
-                    return {}
-                session.tried_change, session.tried_updates = change, updates
-            return session.tried_updates
-
-    def _seen(
-        self, session: Session, change: int, make: Callable[[Session, Source, Pipeline, int], Updates]
-    ) -> Updates:
-        """What ``make`` shows of the pipeline, or why there is nothing to see."""
-        source = session.source
-        if source is None:
-            return {"state": words.note(NOTHING)}
-        nothing: Updates = {"slider": None, "histogram": ""}
-        try:
-            pipeline = session.draft.pipeline()
-            check(pipeline, source.size, self.sessions.settings)
-            return make(session, source, pipeline, change)
-        except PipelineError:
-            return {**nothing, "state": words.note("No preview: the pipeline has problems, which stand at its stages.")}
-        except Cancelled:
-            return {}
-        except RestorekitError as error:
-            return {**nothing, "state": words.problems(session.told(error).splitlines())}
-
-    def _look(self, session: Session, source: Source, pipeline: Pipeline, change: int) -> Updates:
-        before = source.before
-        if not runs_model(pipeline):
-            small = for_reduced(pipeline, source.share)
-            picture = source.preview.make(small, source.small, lambda: not session.is_newest(change))
-            said = words.note("Preview at reduced size; the button makes the files.")
-        elif tried_on(source, pipeline):
-            said = words.busy("Trying the learned model on the middle of the picture ...")
-            if source.shown:
-                return {"state": said}
-            picture = before
-        elif catalogue.missing(pipeline):
-            picture = before
-            said = words.note(
-                "No preview, and no picture: this pipeline runs a learned model that is not installed here."
-            )
-        else:
-            picture = before
-            said = words.note("This pipeline runs a learned model: the button shows what it does.")
-        source.shown = source.shown or str(saved(before, session.place("before")))
-        after = source.shown if picture is before else str(saved(picture, session.place("preview")))
-        return {"slider": (source.shown, after), "histogram": histogram(picture), "state": said}
-
-    def _try(self, session: Session, source: Source, pipeline: Pipeline, change: int) -> Updates:
-        part = tried_on(source, pipeline)
-        if part is None:
-            return {}
-        device = devices.choose(self.sessions.settings.device)  # as full-size runs, whose models it shares
-        picture = source.trial.make(pipeline, part, lambda: not session.may_try(change), device)
-        before = fitted(shown(part), picture)
-        pair = [
-            str(saved(each, session.place(f"part-{name}"), lossless=True))
-            for name, each in (("before", before), ("after", picture))
-        ]
-        said = words.note(
-            f"Preview of the learned model on {part.width}x{part.height} px in the middle of the picture; "
-            "the button makes all of it."
-        )
-        return {"slider": tuple(pair), "histogram": histogram(picture), "state": said}
+        return looks.trial(self.session(request), self.sessions.settings)
 
     def _looking(self, session: Session) -> Updates:
         """What is said until the preview is there."""
@@ -392,13 +312,6 @@ def _panels(result: Result | None) -> Updates:
         "detail": gr.update(visible=result is not None),
         "hdr_panel": gr.update(visible=result is not None and result.hdr is not None),
     }
-
-
-def tried_on(source: Source, pipeline: Pipeline) -> Frame | None:
-    """The part of the picture that shows what a pipeline with a learned model does, where there is one."""
-    part = source.part
-    fits = part is not None and runs_model(pipeline) and not catalogue.missing(pipeline) and shows_in(part, pipeline)
-    return part if fits else None
 
 
 def _files(count: int) -> str:

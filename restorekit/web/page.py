@@ -17,7 +17,8 @@ from restorekit.strips import RowStage
 from restorekit.web import catalogue, words
 from restorekit.web.controls import Control, controls, needs_file
 from restorekit.web.deliverables import AS_SAID, CHOICES
-from restorekit.web.handlers import OWN, Handlers, Updates
+from restorekit.web.handlers import OWN, Handlers
+from restorekit.web.sessions import Updates
 from restorekit.web.settings import Settings
 
 LOOK = ("slider", "histogram", "state")

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,9 @@ from restorekit.web.settings import MEGABYTE, Settings
 
 UPLOAD_S = 900.0
 """So long may a file that was sent lie about before it is taken into a session."""
+
+Updates = dict[str, Any]
+"""New values by the names of the page's components; those that are not named stay as they are."""
 
 
 @dataclass(eq=False)
@@ -80,6 +83,34 @@ class Result:
     hdr: Path | None = None
 
 
+class Newest:
+    """What the page was given for the newest change of a session: made once, by one event at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._change = -1
+        self._updates: Updates = {}
+
+    def of(self, session: Session, make: Callable[[int], Updates], wanted: Callable[[int], bool]) -> Updates:
+        """What ``make`` gives of the newest change, or gave before; nothing where it is not wanted any more."""
+        with self._lock:
+            change = session.changes
+            if change != self._change:
+                updates = make(change)
+                if not wanted(change):
+                    return {}
+                self._change, self._updates = change, updates
+            return self._updates
+
+    def clear(self) -> None:
+        """The page shows something else now."""
+        self._updates = {}
+
+    def settle(self, change: int) -> None:
+        """Nothing is to be made of this change any more."""
+        self._change, self._updates = change, {}
+
+
 class Session:
     """The state of one browser tab."""
 
@@ -93,13 +124,11 @@ class Session:
         self.result: Result | None = None
         self.stop = threading.Event()
         self.working = threading.Lock()
-        self.previewing, self.trying = threading.Lock(), threading.Lock()
         self.seen = time.monotonic()
         self.closed = False
         self._numbers = itertools.count(1)
         self.changes = 0
-        self.seen_change, self.seen_updates = -1, dict[str, Any]()
-        self.tried_change, self.tried_updates = -1, dict[str, Any]()
+        self.previewed, self.tried = Newest(), Newest()
 
     def place(self, name: str) -> Path:
         """A new path in the folder, ``name`` with a number; older ones of this name are removed, but for the last."""

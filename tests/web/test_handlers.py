@@ -168,3 +168,14 @@ def test_the_panel_of_hdr_is_there_where_the_result_has_it(
     assert last["detail"]["visible"] is True
     assert last["hdr_panel"]["visible"] is shown
     assert ("<img" in last["hdr"]) is shown
+
+
+def test_a_file_that_cannot_be_chosen_is_not_talked_over(
+    handlers: Handlers, tab: Any, session: Session, photo: Callable[..., Path]
+) -> None:
+    """The model that is being tried meanwhile has nothing to say after it."""
+    dropped(handlers, tab, photo("a.jpg"))
+    session.draft = shipped("denoise")
+    being_tried = session.changes
+    said = handlers.deliver("EXR, linear light", 95, tab)
+    assert "cannot hold" in said["state"] and not session.may_try(being_tried)
