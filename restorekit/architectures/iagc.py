@@ -129,8 +129,8 @@ class IAGC(Network):
         def down(level: int) -> nn.Conv2d:
             return nn.Conv2d(dim << level - 1, dim << level, 2, stride=2)
 
-        def up(level: int) -> nn.ConvTranspose2d:
-            return nn.ConvTranspose2d(dim << level, dim << level - 1, 2, stride=2)
+        def up(level: int) -> nn.Conv2d:
+            return nn.Conv2d(dim << level, dim << level - 1, 1)
 
         self.coarse = _CoarseGamma(in_channels)
         self.head = nn.Conv2d(8 * in_channels, dim, 3, padding=1)
@@ -328,9 +328,14 @@ def _down(layer: nn.Module, band: Band, pairs: Tensor) -> Tensor:
     return convolve(layer, pairs.flatten(1, 2))
 
 
-def _up(layer: nn.Module, band: Band, maps: Tensor, skip: Tensor) -> Tensor:
-    """Maps of twice the size and those kept of it, as ``[B,H/2,2,W,C]``."""
-    return _rows(convolve(layer, maps), 2) + skip
+def _up(layer: nn.Conv2d, band: Band, maps: Tensor, skip: Tensor) -> Tensor:
+    """Maps of twice the size and those kept of it, as ``[B,H/2,2,W,C]``.
+
+    Each pixel becomes four that are alike: transposed convolutions, with weights for each of the four, leave a grid
+    in plain areas.
+    """
+    fewer = pointwise(layer, maps).repeat_interleave(2, dim=2)
+    return fewer[:, :, None] + skip
 
 
 def _rows(maps: Tensor, number: int) -> Tensor:
