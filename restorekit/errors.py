@@ -48,16 +48,16 @@ class StageError(RestorekitError):
 
 
 class ParameterError(StageError):
-    """Parameters that a stage does not take; ``mistakes`` are all of them, one line each."""
+    """Parameters that a stage or an output does not take; ``mistakes`` are all of them, one line each."""
 
-    def __init__(self, stage: str, mistakes: tuple[str, ...]) -> None:
+    def __init__(self, name: str, mistakes: tuple[str, ...]) -> None:
         self.mistakes = mistakes
-        super().__init__(f"{stage}: {'; '.join(mistakes)}")
+        super().__init__(f"{name}: {'; '.join(mistakes)}")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a pipeline file. ``line`` and ``column`` count from 1."""
+    """One mistake in a pipeline. ``line`` and ``column`` count from 1; both are 0 where it has no place in a file."""
 
     message: str
     line: int = 1
@@ -67,13 +67,14 @@ class Problem:
 class PipelineError(RestorekitError):
     """A pipeline that cannot run, with every problem found in it.
 
-    ``str()`` gives one ``file:line:col: message`` line a problem.
+    ``str()`` gives one ``file:line:col: message`` line a problem, without the place where there is none.
     """
 
     def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
         self.source = source
         self.problems = problems
-        super().__init__("\n".join(f"{source}:{p.line}:{p.column}: {p.message}" for p in problems))
+        places = (f":{p.line}:{p.column}" if p.line else "" for p in problems)
+        super().__init__("\n".join(f"{source}{place}: {p.message}" for place, p in zip(places, problems, strict=True)))
 
 
 class Cancelled(RestorekitError):

@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
 from restorekit.delivery import hdr_problem
 from restorekit.delivery import problems as delivery_problems
 from restorekit.errors import ParameterError, PipelineError, Problem
@@ -21,7 +19,7 @@ from restorekit.io.brackets import Grouping
 from restorekit.io.formats import OutputSpec
 from restorekit.io.raw import Headerless
 from restorekit.registry import did_you_mean
-from restorekit.stage import Stage, missing_fact, mistakes
+from restorekit.stage import Stage, missing_fact
 from restorekit.stage import refusal as stage_refusal
 from restorekit.state import ImageState
 
@@ -115,14 +113,14 @@ class Pipeline:
         matches = [s for s in self.steps if s.id == step] or [s for s in self.steps if s.stage.spec.name == step]
         if len(matches) != 1:
             ids = [s.id for s in self.steps]
-            why = f"there are {len(matches)} of them, use an id" if matches else f"the pipeline has {', '.join(ids)}"
+            if matches:
+                raise _refused(self.source, f"step '{step}': there are {len(matches)} of them, use an id")
             hint = did_you_mean(step, [*ids, "output"])
-            text = f"no step '{step}'{hint} ({why})" if not matches else f"step '{step}': {why}"
-            raise PipelineError(self.source, (Problem(text),))
+            raise _refused(self.source, f"no step '{step}'{hint} (the pipeline has {', '.join(ids) or 'none'})")
         stage = matches[0].stage
         messages = tuple(parameter_problems(type(stage), {**dataclasses.asdict(stage), **params}))  # type: ignore[call-overload]
         if messages:
-            raise PipelineError(self.source, tuple(Problem(f"{step}: {m}") for m in messages))
+            raise _refused(self.source, *(f"{step}: {message}" for message in messages))
         changed = Step(matches[0].id, type(stage)(**{**dataclasses.asdict(stage), **params}))  # type: ignore[call-overload]
         return replace_steps(self, tuple(changed if s is matches[0] else s for s in self.steps))
 
@@ -130,7 +128,7 @@ class Pipeline:
         wanted = [{**spec.as_dict(), **params} for spec in self.outputs]
         for content in wanted:
             for message in parameter_problems(OutputSpec, content):
-                raise PipelineError(self.source, (Problem(f"output: {message}"),))
+                raise _refused(self.source, f"output: {message}")
         return self.with_outputs([OutputSpec(**content) for content in wanted])
 
     def with_outputs(self, outputs: Sequence[OutputSpec]) -> Pipeline:
@@ -148,9 +146,7 @@ class Pipeline:
                 made = made.set(change.step, **dict(change.params))
             elif change.step not in [step.id for step in made.steps]:
                 ids = [step.id for step in self.steps]
-                raise PipelineError(
-                    self.source, (Problem(f"preview: no step '{change.step}'{did_you_mean(change.step, ids)}"),)
-                )
+                raise _refused(self.source, f"preview: no step '{change.step}'{did_you_mean(change.step, ids)}")
             else:
                 made = replace_steps(made, tuple(step for step in made.steps if step.id != change.step))
         return Pipeline(made.steps, self.input, (), self.name, self.summary, self.source)
@@ -165,10 +161,8 @@ class Pipeline:
             return ()
         found = fold(begin, [step.stage for step in self.steps])
         if found.problems:
-            problems = tuple(
-                Problem(f"stage {index + 1}, {self.steps[index].id}: {message}") for index, message in found.problems
-            )
-            raise PipelineError(self.source, problems)
+            told = (f"stage {index + 1}, {self.steps[index].id}: {message}" for index, message in found.problems)
+            raise _refused(self.source, *told)
         return found.states
 
     @cached_property
@@ -290,8 +284,11 @@ def parameter_problems(stage: type[Stage] | type[OutputSpec], params: Mapping[st
         stage(**params)
     except ParameterError as error:
         yield from error.mistakes
-    except pydantic.ValidationError as error:
-        yield from mistakes(stage, error)
+
+
+def _refused(source: str, *messages: str) -> PipelineError:
+    """What is wrong with a pipeline that is made, which may not come from a file."""
+    return PipelineError(source, tuple(Problem(message, 0, 0) for message in messages))
 
 
 def _numbered(steps: Sequence[Step | Stage]) -> Iterator[Step]:

@@ -16,10 +16,10 @@ import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 
-from restorekit.errors import InputError, ParameterError, StageError
+from restorekit.checked import Checked
+from restorekit.errors import InputError, StageError
 from restorekit.facts import Facts
 from restorekit.frame import Bracket, Frame, check_image
-from restorekit.names import did_you_mean
 from restorekit.state import ImageState
 
 T = TypeVar("T")
@@ -88,35 +88,7 @@ def parameters(cls: type[T]) -> type[T]:
     return pydantic_dataclass(frozen=True, kw_only=True, config=config)(cls)  # type: ignore[return-value]
 
 
-def mistakes(cls: type[Any], error: pydantic.ValidationError) -> Iterator[str]:
-    """Every mistake that pydantic found in the parameters of a class, one line each."""
-    known = [each.name for each in dataclasses.fields(cls)]
-    for item in error.errors():
-        name = str(item["loc"][0]) if item["loc"] else ""
-        if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            there = f"; it has {', '.join(known)}" if known else "; it has none"
-            yield f"unknown parameter '{name}'{did_you_mean(name, known) or there}"
-        elif item["type"] == "unexpected_positional_argument":
-            yield f"parameters are given by name, NAME=VALUE, got {item['input']!r}"
-        elif item["type"].startswith("missing"):
-            yield f"parameter '{name}' is needed"
-        else:
-            said = item["msg"].removeprefix("Value error, ")
-            said = (said[0].lower() + said[1:]).replace("input should", "should")
-            yield f"parameter '{name}': {said}, got {item['input']!r}" if name else said
-
-
-class _Checked(type):
-    """The class of stages: calling one raises ParameterError where pydantic refuses its parameters."""
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().__call__(*args, **kwargs)
-        except pydantic.ValidationError as error:
-            raise ParameterError(cls.spec.name, tuple(mistakes(cls, error))) from None  # type: ignore[attr-defined]
-
-
-class Stage(metaclass=_Checked):
+class Stage(metaclass=Checked):
     """Base of all stages that work on one frame at a time (every frame of a bracket alike).
 
     Subclasses set ``spec``, carry the ``parameters`` decorator, and implement ``apply``.

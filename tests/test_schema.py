@@ -12,11 +12,13 @@ import yaml
 
 from restorekit import bundled
 from restorekit.errors import ParameterError, PipelineError, RestorekitError
+from restorekit.io.formats import OutputSpec
 from restorekit.json_schema import describe, json_schema
 from restorekit.pipeline import Pipeline, parameter_problems
 from restorekit.registry import stage_class, stage_entries
 from restorekit.schema import parse
 from restorekit.stages import Exposure
+from restorekit.state import SHORTHANDS
 
 GOOD = """\
 restorekit: 1
@@ -251,6 +253,23 @@ def test_wrong_parameters_of_a_stage_are_one_line_with_the_cure(parameters: dict
         Exposure(**parameters)  # type: ignore[arg-type]
     assert str(caught.value).startswith(says) and "\n" not in str(caught.value)
     assert len(caught.value.mistakes) == len(parameters)
+
+
+def test_wrong_parameters_of_an_output_are_one_line() -> None:
+    with pytest.raises(ParameterError, match=r"^OutputSpec: parameter 'format': should be 'jpeg', .*, got 'jpg'$"):
+        OutputSpec(format="jpg")  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match=r"^OutputSpec: ultrahdr takes its two pictures from"):
+        OutputSpec(format="ultrahdr", from_="tone")
+
+
+def test_what_is_wrong_with_a_pipeline_that_no_file_holds_has_no_line() -> None:
+    with pytest.raises(PipelineError, match=r"^pipeline: no step 'tone' \(the pipeline has none\)$"):
+        Pipeline([]).set("tone", ev=1)
+    with pytest.raises(PipelineError, match=r"^pipeline: tone.exposure: parameter 'ev'"):
+        Pipeline([Exposure()]).set("tone.exposure", ev=99)
+    sensor = SHORTHANDS["sensor-bayer"]
+    with pytest.raises(PipelineError, match=r"^pipeline: stage 1, tone.exposure: "):
+        Pipeline([Exposure()]).states(sensor)
 
 
 def test_parameters_are_given_by_name() -> None:

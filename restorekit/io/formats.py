@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import pydantic
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from restorekit.checked import Checked
 from restorekit.state import ImageState, Primaries, Transfer
 
 if TYPE_CHECKING:
@@ -192,8 +193,11 @@ _COMPRESSIONS = "; ".join(
 
 
 @pydantic_dataclass(frozen=True, kw_only=True, config=pydantic.ConfigDict(extra="forbid", populate_by_name=True))
-class OutputSpec:
-    """One file that a pipeline writes for each picture."""
+class OutputSpec(metaclass=Checked):
+    """One file that a pipeline writes for each picture.
+
+    Raises ParameterError for a format or a value that there is not.
+    """
 
     format: Annotated[Format, pydantic.Field(description="File format")] = "jpeg"
     bits: Annotated[

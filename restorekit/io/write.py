@@ -38,13 +38,18 @@ def write(frame: Frame, path: str | Path, spec: OutputSpec | None = None, *, sof
     :func:`restorekit.io.formats.losses` tells. ``software`` is the name of the program that the file tells.
 
     Raises OutputError, naming the file and the cure, when the format cannot hold the frame's state or size, and when
-    the disk is full, the folder is missing or may not be written. Nothing half-written is left.
+    the disk is full, the folder is missing or may not be written. Nothing half-written is left. Raises TypeError for
+    pixels that are no frame.
     """
+    from restorekit.frame import Frame
+
     path = Path(path)
+    if not isinstance(frame, Frame):
+        raise TypeError(f"write takes a Frame, got {type(frame).__name__}; make one of pixels [3,H,W]: Frame(pixels)")
     if spec is None:
         found = format_of_path(path)
         if found is None:
-            known = ", ".join(extension for kind in FORMATS.values() for extension in kind.extensions)
+            known = ", ".join(dict.fromkeys(extension for kind in FORMATS.values() for extension in kind.extensions))
             raise OutputError(f"{path}: no format has the extension '{path.suffix}'; known are {known}")
         spec = OutputSpec(format=found, bits=_own_bits(frame, found))
     if spec.format == "ultrahdr":

@@ -229,6 +229,8 @@ def test_a_state_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
         write(Frame(smooth(), ImageState("rgb", "scene", "linear", "bt2020")), tmp_path / "a.jpg")
     with pytest.raises(OutputError, match=r"a\.gif: no format has the extension '\.gif'"):
         write(Frame(smooth()), tmp_path / "a.gif")
+    with pytest.raises(TypeError, match=r"write takes a Frame, got Tensor; .* Frame\(pixels\)"):
+        write(smooth(), tmp_path / "a.png")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
