@@ -19,7 +19,7 @@ import restorekit
 PACKAGE = Path(restorekit.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "names", "checked", "yaml_syntax", "state", "planes", "facts", "frame", "bundled"),
+    ("errors", "names", "checked", "yaml_syntax", "yaml_model", "state", "planes", "facts", "frame", "bundled"),
     ("color",),
     ("io",),
     ("stage", "strips", "tiling", "execution", "device", "reduction"),

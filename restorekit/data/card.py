@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 import pydantic
-import yaml
 
 from restorekit.data.pattern import Pattern
-from restorekit.errors import InputError, first_mistake
+from restorekit.errors import InputError
+from restorekit.yaml_model import read_model
 from restorekit.zoo.card import Paper
-
-_LOADER: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Role = Literal["train", "validation", "test", "folds"]
 """What a part is for; ``folds`` are sets on which the field measures by cross-validation."""
@@ -114,14 +112,4 @@ def read_card(path: Path) -> DatasetCard:
 
     Raises InputError for a file that is no card, in one line with the first mistake.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as a dataset card ({said}); mend or remove it") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: is no dataset card; a card is a mapping with name, tasks, licence ...")
-    try:
-        return DatasetCard(**{"id": path.stem, **content})
-    except (TypeError, pydantic.ValidationError) as error:
-        raise InputError(f"{path}: {first_mistake(error)}; mend the card") from None
+    return read_model(path, DatasetCard, "dataset card", "name, tasks, licence", InputError, id=path.stem)

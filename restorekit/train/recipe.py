@@ -15,7 +15,8 @@ import yaml
 from restorekit import bundled
 from restorekit.data.ranges import ORDERED
 from restorekit.data.steps import Step
-from restorekit.errors import RestorekitError, first_mistake
+from restorekit.errors import RestorekitError
+from restorekit.yaml_model import read_model
 from restorekit.zoo.card import ModelCard, Task
 from restorekit.zoo.cards import card, files
 
@@ -90,19 +91,7 @@ def read_recipe(path: Path) -> Recipe:
 
     Raises RestorekitError for a file that is none, in one line with the first mistake.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        said = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise RestorekitError(
-            f"{path}: cannot be read as a recipe ({said}); check the path, or mend the file"
-        ) from None
-    if not isinstance(content, dict):
-        raise RestorekitError(f"{path}: is no recipe; a recipe is a mapping with architecture, degradation, steps ...")
-    try:
-        return Recipe(**content)
-    except (TypeError, pydantic.ValidationError) as error:
-        raise RestorekitError(f"{path}: {first_mistake(error)}; mend the recipe") from None
+    return read_model(path, Recipe, "recipe", "architecture, degradation, steps", RestorekitError)
 
 
 def recipe_of(model: ModelCard) -> Recipe | None:

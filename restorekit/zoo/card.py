@@ -9,13 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-import yaml
 
-from restorekit.errors import ModelError, first_mistake
-
-_LOADER: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The loader in C where PyYAML was built with it: ten times as fast."""
-
+from restorekit.errors import ModelError
+from restorekit.yaml_model import read_model
 
 Task = Literal[
     "super-resolution", "denoising", "jpeg", "deblurring", "deraining", "weather", "dehazing", "reflection",
@@ -114,14 +110,4 @@ def read_card(path: Path) -> ModelCard:
 
     Raises ModelError for a file that is no card, in one line with the first mistake.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise ModelError(f"{path}: cannot be read as a model card ({said}); mend or remove it") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: is no model card; a card is a mapping with architecture, config, task ...")
-    try:
-        return ModelCard(**{"id": path.stem, **content})
-    except (TypeError, pydantic.ValidationError) as error:
-        raise ModelError(f"{path}: {first_mistake(error)}; mend the card") from None
+    return read_model(path, ModelCard, "model card", "architecture, config, task", ModelError, id=path.stem)
