@@ -72,18 +72,19 @@ def test_text_is_no_recipe(tmp_path: Path) -> None:
 def test_shipped_recipes_fit_their_cards() -> None:
     shipped = {path.name: read_recipe(path) for path in folder("models").glob(f"*{SUFFIX}")}
     named = {card.recipe: card for id in cards.files() if (card := cards.card(id)).recipe}
-    named |= {f"{card.id}.first{SUFFIX}": card for card in named.values()}  # from which that of the card goes on
+    for stage in ("first", "second"):  # from which that of the card goes on
+        named |= {f"{card.id}.{stage}{SUFFIX}": card for card in list(named.values())}
     assert set(shipped) <= set(named), "a recipe without a card"
     for name, recipe in shipped.items():
         card = named[name]
-        assert name.removesuffix(SUFFIX).removesuffix(".first") == card.id
+        assert name.removesuffix(SUFFIX).removesuffix(".first").removesuffix(".second") == card.id
         assert (recipe.architecture, dict(recipe.config)) == (card.architecture, card.config)
         steps = [create(step.name, **step.parameters) for step in recipe.degradation]
         scale = 1
         for step in steps:
             scale *= step.scale
         assert scale == card.scale
-        assert recipe_of(card) == (recipe if ".first" not in name else shipped[f"{card.id}{SUFFIX}"])
+        assert recipe_of(card) == shipped[f"{card.id}{SUFFIX}"]
 
 
 def test_recipes_are_no_cards() -> None:
