@@ -139,8 +139,8 @@ def test_pipelines_without_weights_stand_last_with_what_brings_them() -> None:
     lacking = {line.split()[0]: line for line in lines if "no weights" in line}
     assert [line.split()[0] for line in lines[-len(lacking) :]] == list(lacking)
     assert "restorekit models show maxim.dehaze_outdoor" in lacking["dehaze"]
-    assert "no weights of iagc.lowlight; there are none yet" in lacking["night-photo"]
-    assert {"denoise", "raw-to-srgb"} & lacking.keys() == set()
+    assert "no weights of rrformer.reflection; there are none yet" in lacking["remove-reflection"]
+    assert {"denoise", "raw-to-srgb", "night-photo"} & lacking.keys() == set()
     rows = json.loads(restorekit("pipelines", "list", "--json").stdout)
     assert {row["name"] for row in rows if row["lacks"]} == lacking.keys()
 
