@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from restorekit.errors import InputError, ModelError, RestorekitError
 from restorekit.metrics.lpips import SMALLEST, TAPS, SqueezeLpips
 from restorekit.metrics.lpips import load as load_lpips
-from restorekit.train.losses import LOSSES, Loss, angular, charbonnier, combined, fft, pearson
+from restorekit.train.losses import LOSSES, Loss, angular, charbonnier, combined, fft, pearson, psnr
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,14 @@ def test_values_by_hand() -> None:
         assert float(loss(name)(result, target)) == pytest.approx(expected)
     roots = math.sqrt(0.09 + 0.01) + math.sqrt(0.16 + 0.01) + 2 * 0.1
     assert float(charbonnier(result, target, eps=0.1)) == pytest.approx(roots / 4 - 0.1)
+
+
+def test_psnr_counts_decibels_below_50_picture_by_picture() -> None:
+    errors = torch.tensor([0.1, 0.01])  # 20 and 40 dB
+    result = errors[:, None, None, None].expand(2, 3, 8, 8)
+    assert float(psnr(result, torch.zeros(2, 3, 8, 8))) == pytest.approx((30 + 10) / 2, abs=0.5)
+    halves = psnr(result, torch.zeros(2, 3, 8, 8)) - psnr(result / 2, torch.zeros(2, 3, 8, 8))
+    assert float(halves) == pytest.approx(20 * math.log10(2), rel=0.1)
 
 
 def test_charbonnier_is_between_l2_and_l1() -> None:
