@@ -24,6 +24,9 @@ from restorekit.frame import Frame
 from restorekit.planes import strip_rows, to_float
 from restorekit.stage import GLOBAL, Reach, Stage, run
 
+ONE_STRIP_PIXELS = 1 << 20
+"""A picture of no more is one strip: what each strip costs by itself is more than its place in a cache saves."""
+
 
 class Sink(Protocol):
     """Takes the finished rows of a frame, top to bottom."""
@@ -212,12 +215,13 @@ def run_chain(
     """Push a whole frame through stages that are pointwise or local and already measured.
 
     ``sinks`` maps the index of a stage to those who take its result, top to bottom with one worker.
-    ``rows`` is the height of a strip (even), chosen by width where not given. With several
+    ``rows`` is the height of a strip (even), chosen by size where not given. With several
     ``workers`` each thread runs the chain on a band of the image of its own, which scales where threads inside
     each operation would wait for each other. ``seconds``, one number a stage, is set to the time each took, summed
     over workers; ``progress`` is told the finished share, and may raise to stop.
     """
-    step = rows or strip_rows(frame.width)
+    small = frame.height * frame.width <= ONE_STRIP_PIXELS
+    step = rows or (frame.height if small else strip_rows(frame.width))
     halos = sum(stage.reach().halo for stage in stages)
     bands = _bands(frame.height, step, workers)
     passed = [0] * len(bands)

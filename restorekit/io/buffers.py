@@ -98,25 +98,26 @@ class Packed:
         step = 2 * blocks
         columns, per_block = self.width // step, step // self._pixels
         groups = self._groups()[top * step : bottom * step]
-
-        def plane(index: int) -> NDArray[np.uint8]:
-            """A byte of every group, ``[h,blocks,2,W/pixels]``, beside each other so that sums are fast."""
-            return np.ascontiguousarray(groups[:, :, index]).reshape(bottom - top, blocks, 2, -1)
-
-        low = plane(self._pixels)
+        shape = bottom - top, blocks, 2, self.width // self._pixels
+        # High bytes of a group are one number, of which every other byte has 16 bits for its sum.
+        number = np.uint32 if self.bits == 10 else np.uint16
+        high = np.ascontiguousarray(groups[:, :, : self._pixels].view(number)).reshape(shape)
+        low = np.ascontiguousarray(groups[:, :, self._pixels]).reshape(shape)
+        apart = number(0x00FF00FF if self.bits == 10 else 0x00FF)
         field, shift = (0x33, 2) if self.bits == 10 else (0x0F, 4)
         result = np.empty((2, 2, bottom - top, columns), np.uint16)
         for column in range(2):
-            total = plane(column).sum(1, dtype=np.uint16)
+            total = ((high >> number(8 * column)) & apart).sum(1, dtype=number)
             small = ((low >> (shift * column)) & field).sum(1, dtype=np.uint8)
             if self.bits == 10:
-                total += plane(column + 2).sum(1, dtype=np.uint16)
+                total += total >> number(16)
                 small = (small & 15) + (small >> 4)
-            total <<= self._low_bits
-            total += small
-            summed = total[..., : columns * per_block : per_block]
+            total <<= number(self._low_bits)
+            sums = total.astype(np.uint16, copy=False)
+            sums += small
+            summed = sums[..., : columns * per_block : per_block]
             for part in range(1, per_block):
-                summed = summed + total[..., part : columns * per_block : per_block]
+                summed = summed + sums[..., part : columns * per_block : per_block]
             result[:, column] = summed.transpose(1, 0, 2)
         return result
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from restorekit.errors import StageError
 from restorekit.frame import Frame
-from restorekit.stage import GLOBAL, Reach, Stage, StageSpec, local, param, parameters
+from restorekit.stage import GLOBAL, Nothing, Reach, Stage, StageSpec, local, param, parameters
 from restorekit.stages.mosaic import (
     BLUE,
     GREEN,
@@ -264,7 +264,9 @@ class Demosaic(Stage):
     interpolates: Annotated[Interpolates, param("What menon interpolates: square roots of light, or light")] = "roots"
     libraw_algorithm: Annotated[LibrawAlgorithm, param("LibRaw's algorithm for method libraw")] = "AHD"
 
-    def suited(self, frame: Frame) -> Demosaic:
+    def suited(self, frame: Frame) -> Stage:
+        if frame.state.layout == "rgb":
+            return Nothing()
         return replace(self, method="libraw") if frame.state.layout == "xtrans" else self
 
     def reach(self) -> Reach:
