@@ -122,6 +122,7 @@ class Session:
         self.sent: tuple[Path, ...] = ()
         self.source: Source | None = None
         self.result: Result | None = None
+        self._results: list[Path] = []
         self.stop = threading.Event()
         self.working = threading.Lock()
         self.seen = time.monotonic()
@@ -139,17 +140,22 @@ class Session:
         return self.folder / f"{name}_{number}"
 
     def keep(self, result: Result) -> None:
-        """Hold a result, and remove the files of the one before."""
-        if self.result is not None and self.result.files[0].parent != result.files[0].parent:
-            shutil.rmtree(self.result.files[0].parent, ignore_errors=True)
+        """Hold a result. Files of the one before stay, for they may be on their way to the browser; older ones go."""
         self.result = result
+        folder = result.files[0].parent
+        if folder not in self._results:
+            self._results.append(folder)
+        for old in self._results[:-2]:
+            shutil.rmtree(old, ignore_errors=True)
+        del self._results[:-2]
 
     def forget(self) -> None:
         """Remove what was brought, and what was made of it."""
         if self.source is not None:
             shutil.rmtree(self.source.folder, ignore_errors=True)
-        if self.result is not None:
-            shutil.rmtree(self.result.files[0].parent, ignore_errors=True)
+        for folder in self._results:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._results.clear()
         self.source = self.result = None
         self.changed()
 

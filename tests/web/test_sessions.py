@@ -174,6 +174,20 @@ def test_one_picture_is_no_bracket(sessions: Sessions, photo: Callable[..., Path
         finished(session, sessions)
 
 
+def test_files_stay_while_they_may_be_downloaded(sessions: Sessions, photo: Callable[..., Path]) -> None:
+    """Those of the result before the last, which a browser may have asked for when the last came; not older ones."""
+    session = sessions.of("one")
+    sessions.take(session, [sent(sessions, photo("a.jpg"))])
+    made = [finished(session, sessions) for _ in range(3)]
+    there = []
+    for result in made:
+        session.keep(result)
+        there.append([each.files[0].exists() for each in made])
+    assert there == [[True, True, True], [True, True, True], [False, True, True]]
+    session.forget()
+    assert not any(result.files[0].exists() for result in made)
+
+
 def test_what_was_brought_and_made_can_be_forgotten(sessions: Sessions, photo: Callable[..., Path]) -> None:
     session = sessions.of("one")
     source = sessions.take(session, [sent(sessions, photo("a.jpg"))])
