@@ -108,11 +108,8 @@ class RRFormer(Network):
         for layer in (self.conv1, self.conv2, self.conv3, self.deconv1, self.deconv2, self.pyramid_module):
             _init_rectified(layer)
         last = nn.Conv2d(n_feats, out_channels, 1)
-        if residual:  # fresh weights add nothing
-            for weights in last.parameters():
-                nn.init.zeros_(weights)
-        else:  # a channel that begins below 0 has no slope to learn from
-            nn.init.constant_(last.get_parameter("bias"), 0.5)
+        nn.init.zeros_(last.weight)  # fresh weights add nothing, or give gray: below 0 is no slope to learn from
+        nn.init.constant_(last.get_parameter("bias"), 0.0 if residual else 0.5)
         self.deconv3 = nn.Sequential(OrderedDict(conv2d=last)) if residual else _layer(last)
         self.tiling = Tiling(
             "exact",
