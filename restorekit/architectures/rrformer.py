@@ -105,11 +105,12 @@ class RRFormer(Network):
         self.deconv1 = _layer(nn.ConvTranspose2d(embed_dim, n_feats, 4, stride=2, padding=1))
         self.deconv2 = _layer(nn.Conv2d(n_feats, n_feats, 3, padding=1))
         self.pyramid_module = _Pyramid(n_feats)
-        for layer in (self.conv1, self.conv2, self.conv3, self.deconv1, self.deconv2, self.pyramid_module):
-            _init_rectified(layer)
         last = nn.Conv2d(n_feats, out_channels, 1)
-        nn.init.zeros_(last.weight)  # fresh weights add nothing, or give gray: below 0 is no slope to learn from
-        nn.init.constant_(last.get_parameter("bias"), 0.0 if residual else 0.5)
+        if residual:  # fresh weights add nothing
+            for weights in last.parameters():
+                nn.init.zeros_(weights)
+        else:  # a channel that begins below 0 has no slope to learn from
+            nn.init.constant_(last.get_parameter("bias"), 0.5)
         self.deconv3 = nn.Sequential(OrderedDict(conv2d=last)) if residual else _layer(last)
         self.tiling = Tiling(
             "exact",
@@ -392,19 +393,6 @@ class _Pyramid(nn.Module):
             down = (_nearest(height, side)[top : top + rows] - top // side).clamp_(0, prior.shape[1] - 1)
             result.add_(F.linear(prior, weight)[:, down][:, :, _nearest(columns, side)])
         return F.leaky_relu_(result, 0.2)
-
-
-def _init_rectified(layer: nn.Module) -> None:
-    """Fresh weights that keep the spread of what passes rectifiers (He et al., ICCV 2015), which torch's own halve.
-
-    With those hardly anything of the picture came to the end, and training gave the same for all pictures.
-    """
-    for part in layer.modules():
-        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
-            way = "fan_out" if isinstance(part, nn.ConvTranspose2d) else "fan_in"
-            nn.init.kaiming_normal_(part.weight, mode=way, nonlinearity="relu")
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
 
 
 def _layer(convolution: nn.Module) -> nn.Sequential:
