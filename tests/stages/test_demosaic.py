@@ -14,7 +14,7 @@ from restorekit.errors import StageError
 from restorekit.facts import Camera, Facts
 from restorekit.frame import Frame
 from restorekit.pipeline import Pipeline
-from restorekit.stage import GLOBAL
+from restorekit.stage import GLOBAL, Nothing
 from restorekit.stages.demosaic import Demosaic, Method
 from restorekit.state import ImageState
 from restorekit.testing import StageLaws, bayer_frame
@@ -257,6 +257,12 @@ def test_libraw_takes_xtrans(size: tuple[int, int]) -> None:
     error = np.abs(got - picture)
     assert error[:, 8:-8, 8:-8].max() < 0.01
     assert error.max() < 0.05, "borders are no darker"
+
+
+def test_rgb_runs_through_without_rows_around_it() -> None:
+    seen = Frame(torch.rand(3, 8, 8), ImageState("rgb", "scene", "linear", "camera"))
+    for stage in (Demosaic(), Demosaic(method="libraw")):
+        assert isinstance(stage.suited(seen), Nothing)
 
 
 def test_xtrans_goes_through_libraw_whatever_the_method() -> None:
