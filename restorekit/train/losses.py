@@ -33,8 +33,8 @@ def psnr(result: Tensor, target: Tensor, eps: float = 1e-5) -> Tensor:
     """The mean over pictures of the decibels that one lacks to 50 dB: ``10 log10(1 + MSE / eps)``.
 
     Of a hopeless and of a nearly clean picture the same share of the error counts. Chen et al., "HINet: Half Instance
-    Normalization Network for Image Restoration", CVPR workshops 2021; ``eps`` is added here, so that equal pictures have
-    a slope.
+    Normalization Network for Image Restoration", CVPR workshops 2021; ``eps`` is added here, so that equal pictures
+    have a slope.
     """
     errors = (result - target).square().flatten(1).mean(1)
     return (10 / math.log(10)) * torch.log1p(errors / eps).mean()
