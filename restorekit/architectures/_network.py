@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -35,6 +35,8 @@ class Network(nn.Module):
     in_channels: int
     tiling: Tiling
     tail_halo: int = 0
+    carries: Literal["gain", "difference"] = "gain"
+    """What is carried to a picture whose reduction the network was given (:mod:`restorekit.stages.carried`)."""
 
     def features(self, x: Tensor, bands: Bands = WHOLE) -> Tensor:
         """``[B,C,H,W]`` in 0..1 to feature maps ``[B,D,H,W]``."""

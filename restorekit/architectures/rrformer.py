@@ -64,6 +64,8 @@ class RRFormer(Network):
     Raises ValueError for values that do not go together.
     """
 
+    carries = "difference"
+
     def __init__(
         self,
         in_channels: int = 3,

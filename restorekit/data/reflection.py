@@ -18,7 +18,7 @@ from restorekit.data.ranges import ORDERED, Share
 from restorekit.planes import to_float
 from restorekit.stage import param, parameters
 
-Method = Literal["physical", "ceilnet"]
+Method = Literal["physical", "screen", "ceilnet"]
 Exposure = Annotated[float, pydantic.Field(ge=-10, le=10)]
 Highlights = Annotated[float, pydantic.Field(ge=0, le=6)]
 Angle = Annotated[float, pydantic.Field(ge=0, le=75)]
@@ -49,8 +49,11 @@ class Reflection(Degradation):
     ``physical`` adds light. The other scene is out of focus by a disk, and seen twice, in the front face of the pane
     and fainter, shifted, in its back face. Both reflect by Fresnel's equations, more where the pane is looked at from
     the side, which differs over the picture. White of the other picture stands for as much light or more, as skies and
-    lamps have. ``ceilnet`` adds encoded values as published: blurred by a Gaussian, less the mean of what goes beyond
-    white; it shares nothing with the first, so that networks trained on one are judged on the other.
+    lamps have. ``screen`` takes encoded values, which never go beyond white: a part of the other scene, out of focus by
+    a disk, is blended with this one so that the darkness of both is multiplied. As published it is blurred by a
+    Gaussian, and this scene becomes darker. ``ceilnet`` adds encoded values as published: blurred by a Gaussian, less
+    the mean of what goes beyond white; it shares nothing with the first, so that networks trained on one are judged on
+    the other.
 
     The other picture is drawn from those of ``given``, mirrored, cut to size at a place that is drawn, and enlarged
     where it is too small. Without any it is the picture itself, turned by 180 degrees.
@@ -59,7 +62,8 @@ class Reflection(Degradation):
     source = (
         "Shih, Krishnan, Durand & Freeman, Reflection Removal using Ghosting Cues, CVPR 2015 (two faces); Kim, Huo & "
         "Yoon, Single Image Reflection Removal with Physically-Based Training Images, CVPR 2020; Born & Wolf, "
-        "Principles of Optics, 1.5 (Fresnel); ceilnet: Fan, Yang, Hua, Chen & Wipf, A Generic Deep Architecture for "
+        "Principles of Optics, 1.5 (Fresnel); screen: Hu & Guo, Single Image Reflection Separation via Component "
+        "Synergy, ICCV 2023; ceilnet: Fan, Yang, Hua, Chen & Wipf, A Generic Deep Architecture for "
         "Single Image Reflection Removal and Image Smoothing, ICCV 2017"
     )
     methods: Annotated[tuple[Method, ...], pydantic.Field(min_length=1), param("Ways of adding, each as likely")] = (
@@ -92,7 +96,9 @@ class Reflection(Degradation):
         tuple[Cast, Cast], ORDERED, param("Red and blue of the reflected scene's light, each drawn", unit="EV")
     ] = (-0.4, 0.4)
     weight: Annotated[
-        tuple[Share, Share], ORDERED, param("Of the reflection that ceilnet adds, drawn; as published 1")
+        tuple[Share, Share],
+        ORDERED,
+        param("Of the reflection that screen and ceilnet add, drawn; as published 0.4 to 1, and 1"),
     ] = (0.2, 1.0)
 
     _pictures: ClassVar[PictureList] = ()
@@ -108,6 +114,9 @@ class Reflection(Degradation):
         other = self._other(clean, generator)
         if method == "ceilnet":
             return _added(clean, other, uniform(generator, SIGMA_PX), uniform(generator, self.weight))
+        if method == "screen":
+            added = filtered(other, disk(uniform(generator, self.defocus))).mul_(uniform(generator, self.weight))
+            return quantized(1.0 - (1.0 - clean) * (1.0 - added))
         return quantized(encode(decode(clean, "srgb") + self._light(other, generator), "srgb"))
 
     def _other(self, clean: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,15 +1,18 @@
-"""Estimate small, apply large: how a network lights a reduced picture, carried to the picture at its full size.
+"""Estimate small, apply large: what a network does to a reduced picture, carried to the picture at its full size.
 
 Networks that light a dark picture, or clear a haze, judge it as a whole and were trained on small ones. What they do to
 a pixel hangs on its surroundings far more than on its finest detail: it is a gain that varies slowly, and jumps where
 the picture has an edge. So it is estimated on a reduced picture, and upsampled with the picture as its guide (He & Sun,
 Fast Guided Filter, arXiv 1505.00996, 2015), each channel guided by itself. The detail of the result is the input's, and
 so is its noise, at the contrast that the network leaves them on the reduced picture.
+
+What glass reflects is added to the picture, out of focus, and has no edge where the picture has one. It is taken off as
+a difference, which is upsampled by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -48,7 +51,7 @@ def reduced(image: Tensor, height: int, width: int) -> Tensor:
     return torch.cat(blocks, 1)
 
 
-def carried(image: Tensor, small: Tensor, lit: Tensor) -> Iterator[tuple[int, Tensor]]:
+def carried_gain(image: Tensor, small: Tensor, lit: Tensor) -> Iterator[tuple[int, Tensor]]:
     """``image`` ``[C,H,W]`` lit as ``small`` became ``lit``, both ``[C,h,w]``: ``(first row, float32 [C,rows,W])``."""
     guide = _logarithm(small)
     gain = _logarithm(lit.clamp_min(0.0)).sub_(guide)
@@ -62,6 +65,22 @@ def carried(image: Tensor, small: Tensor, lit: Tensor) -> Iterator[tuple[int, Te
         slope, offset = (enlarged(planes, height, width, top, bottom) for planes in (slopes, offsets))
         gains = slope.mul_(_logarithm(rows)).add_(offset)
         yield top, gains.clamp_(least, most).exp_().mul_(rows + DARK).sub_(DARK)
+
+
+def carried_difference(image: Tensor, small: Tensor, made: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """``image`` ``[C,H,W]`` and what was added to ``small`` for ``made``, ``[C,h,w]``, as :func:`carried_gain`."""
+    difference = made - small
+    height, width = image.shape[1:]
+    for top in range(0, height, ROWS):
+        bottom = min(top + ROWS, height)
+        yield top, enlarged(difference, height, width, top, bottom).add_(to_float(image[:, top:bottom]))
+
+
+CARRIED: Mapping[str, Callable[[Tensor, Tensor, Tensor], Iterator[tuple[int, Tensor]]]] = {
+    "gain": carried_gain,
+    "difference": carried_difference,
+}
+"""By what ``Network.carries`` says."""
 
 
 def enlarged(planes: Tensor, height: int, width: int, top: int, bottom: int) -> Tensor:

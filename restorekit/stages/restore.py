@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import pydantic
 import torch
 from torch import Tensor
 
 from restorekit.color.transfer import decode, encode
-from restorekit.errors import ModelError
 from restorekit.execution import Execution
 from restorekit.frame import Frame, Region
 from restorekit.names import did_you_mean
 from restorekit.planes import to_float
 from restorekit.stage import Stage, StageSpec, param, parameters
 from restorekit.stages import chains
-from restorekit.stages.carried import carried, reduced, reduced_size
 from restorekit.stages.geometry import finite
 from restorekit.stages.guards import Guards
 from restorekit.stages.resampling import enlarged_rows
@@ -28,9 +26,6 @@ from restorekit.strips import RowStage
 from restorekit.zoo import cards, store
 from restorekit.zoo.card import ModelCard
 from restorekit.zoo.files import SUFFIXES, files_of, is_file
-
-if TYPE_CHECKING:
-    from restorekit.zoo.model import Model
 
 PQ_OVERSHOOT = 0.5
 """The limit for light through PQ, in whose highlights a small step is much light."""
@@ -46,8 +41,8 @@ class Restore(RowStage):
     replaced and noted. Models were trained on encoded display-referred pictures: with ``encoding: pq`` linear light
     goes through the PQ curve and back instead, diffuse white at 203 cd/m2, so that values above 1 are kept.
 
-    Models that light a dark or hazy picture judge it as a whole and were trained on small ones. ``estimate`` runs them
-    on the picture reduced to so many px and carries its light, not its detail, to the full size, as
+    Models that judge a dark or hazy picture, or one of a window, as a whole were trained on small ones. ``estimate``
+    runs them on the picture reduced to so many px and carries what they change, not the detail, to the full size, as
     :mod:`restorekit.stages.carried` describes.
 
     Models that weigh channels over all they see were trained on small patches; ``local`` lets them do so in windows as
@@ -149,6 +144,8 @@ class Restore(RowStage):
         if frame.pixels.dtype.is_floating_point:
             frame = finite(frame.as_float(), self)
         model = load_model(self.model, self.local)
+        if self.estimate is not None:
+            model = replace(model, estimate=self.estimate)
         whole = self._encoded(frame.pixels)
         image = _within(whole)
         gray = len(image) == 3 and torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
@@ -159,7 +156,7 @@ class Restore(RowStage):
         transfer = "pq" if self.encoding == "pq" else frame.state.transfer
         most = PQ_OVERSHOOT if self.encoding == "pq" and self.overshoot is None else self.overshoot
         guards = Guards(self.amount, self.detail, lock, most, transfer)
-        made = self._made(model, image, execution)
+        made = model.rows(image, execution)
         if not guards.idle:
             made = guards.apply(made, lambda top, bottom: to_float(image[:, top:bottom]), height, scale)
         for top, pixels in made:
@@ -185,25 +182,6 @@ class Restore(RowStage):
             for note in execution.notes:
                 strip = strip.with_note(note)
             yield strip
-
-    def _made(self, model: Model, image: Tensor, execution: Execution) -> Iterator[tuple[int, Tensor]]:
-        """What the model makes of an image, or of its light alone."""
-        by_card = model.card.estimate if model.card else 0
-        longest = by_card if self.estimate is None else self.estimate
-        full = image.shape[1], image.shape[2]
-        size = reduced_size(*full, longest) if longest else full
-        if size == full:
-            yield from model.rows(image, execution)
-            return
-        if model.scale != 1:
-            raise ModelError(f"{model.name}: enlarges, for which it needs the whole picture; leave estimate out")
-        height, width = size
-        small = reduced(image, height, width)
-        lit = torch.cat([rows for _, rows in model.rows(small, execution)], 1)
-        execution.note(
-            f"{model.name} saw the picture at {width}x{height} px, and its light was carried to the full size"
-        )
-        yield from carried(image, small, lit)
 
     def _encoded(self, pixels: Tensor) -> Tensor:
         if self.encoding == "display":

@@ -91,20 +91,21 @@ def train(
     before = out / CHECKPOINT if (out / CHECKPOINT).is_file() else None
     if before is not None:
         _same(out / RECIPE, recipe)
-    _possible(recipe, resources)
     made = chain(recipe.degradation) if recipe.degradation else None
+    _possible(recipe, made, resources)
     scale = _scale(recipe, made)
     network = _network(recipe, scale, None if before else recipe.start, tell)
     targets, inputs = _pictures(folders, made, resources)
     samples = Samples(
         targets, targets.paths, recipe.patch, recipe.seed, made, inputs, scale=scale, flips=recipe.flips,
-        pixels=recipe.pixels, reduction=recipe.reduction,
+        pixels=recipe.pixels, reduction=recipe.reduction, estimate=recipe.estimate,
     )  # fmt: skip
     held_out = None
     if validation is not None:
         good, poor = _pictures(validation, made, resources)
         held_out = Validation(
-            good, good.paths, poor, made, scale=scale, pixels=recipe.pixels, grid=network.tiling.grid
+            good, good.paths, poor, made, scale=scale, pixels=recipe.pixels, grid=network.tiling.grid,
+            estimate=recipe.estimate[1],
         )  # fmt: skip
         if held_out.left_out:
             tell(f"{validation.targets}: {held_out.left_out} pictures are too small to be measured")
@@ -115,7 +116,7 @@ def train(
         trainer = L.Trainer(
             accelerator=resources.device.type,
             devices=[resources.device.index] if resources.device.index is not None else resources.devices,
-            strategy="ddp" if resources.devices > 1 else "auto",
+            strategy="ddp_find_unused_parameters_true" if resources.devices > 1 else "auto",
             precision=PRECISIONS[recipe.precision],  # type: ignore[arg-type]  # a literal type of Lightning
             max_steps=recipe.steps,
             max_epochs=-1,
@@ -144,7 +145,7 @@ def train(
     return Trained(weights, trainer.global_step, keeper.psnr, keeper.interrupted)
 
 
-def _possible(recipe: Recipe, resources: Resources) -> None:
+def _possible(recipe: Recipe, made: Chain | None, resources: Resources) -> None:
     """Refuse what would run as something else."""
     if resources.device.index is not None and resources.devices > 1:
         raise RestorekitError(f"{resources.devices} devices, but {resources.device} is one; name it without a number")
@@ -152,6 +153,8 @@ def _possible(recipe: Recipe, resources: Resources) -> None:
         raise RestorekitError("precision: fp16: CPUs do not train in it; take bf16 or fp32 in the recipe")
     if recipe.reduction != (1.0, 1.0) and not recipe.degradation:
         raise RestorekitError("reduction: is for pictures that a degradation makes poor; leave it out for pairs")
+    if recipe.estimate != (1.0, 1.0) and (made is None or made.scale != 1):
+        raise RestorekitError("estimate: is for pairs of one size that a degradation makes; leave it out")
     if recipe.batch % resources.devices:
         raise RestorekitError(
             f"batch: {recipe.batch}: cannot be shared among {resources.devices} devices; take a multiple of that"

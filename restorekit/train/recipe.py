@@ -37,7 +37,8 @@ class Recipe(pydantic.BaseModel):
     of ``steps``. ``ema`` is the decay a step of the averaged weights, which are the result. ``loss`` weighs losses by
     name (:mod:`restorekit.train.losses`). ``start`` is a model, or a file, whose weights are taken where name and shape
     agree. Good pictures are reduced by a factor drawn from ``reduction`` before they are degraded, which leaves less of
-    their own noise and JPEG, and more detail. ``task`` and ``pixels`` are those of model cards. Without a
+    their own noise and JPEG, and more detail. Pairs are reduced by a factor drawn from ``estimate`` after that, as the
+    models see larger pictures whose cards say ``estimate``. ``task`` and ``pixels`` are those of model cards. Without a
     ``degradation`` the inputs come from a folder of their own. ``precision`` is that of the layers in between; weights,
     optimizer and loss are float32.
     """
@@ -54,6 +55,7 @@ class Recipe(pydantic.BaseModel):
     scale: int = pydantic.Field(default=1, ge=1, le=16, description="Of pairs; a degradation has its own")
     start: str | None = None
     reduction: Annotated[tuple[Factor, Factor], ORDERED] = (1.0, 1.0)
+    estimate: Annotated[tuple[Factor, Factor], ORDERED] = (1.0, 1.0)
     patch: int = pydantic.Field(ge=8, le=1024)
     batch: int = pydantic.Field(ge=1)
     steps: int = pydantic.Field(ge=1)

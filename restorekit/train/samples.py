@@ -15,6 +15,7 @@ from restorekit.color.ycbcr import luma, to_ycbcr
 from restorekit.data.degradation import Chain, PictureList, chance, quantized, seeded, uniform, whole
 from restorekit.errors import InputError
 from restorekit.planes import to_float
+from restorekit.stages.carried import reduced
 from restorekit.stages.resampling import bicubic, resampled
 
 
@@ -24,7 +25,7 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     ``names`` are what errors call the pictures. Pictures and places in them are drawn evenly, and with ``flips`` one of
     eight orientations. Inputs are degraded targets, or with ``inputs`` the same places of these pictures. Degradations
     mix in other targets, where they mix in pictures. Targets that are degraded are first reduced by a factor drawn from
-    ``reduction``, no further than the picture has pixels for.
+    ``reduction``, and pairs by one drawn from ``estimate``, no further than the picture has pixels for.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
         flips: bool = True,
         pixels: str = "rgb",
         reduction: tuple[float, float] = (1.0, 1.0),
+        estimate: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         if (chain is None) == (inputs is None):
             raise ValueError("inputs are either degraded targets or pictures of their own")
         self.targets, self.names, self.inputs = targets, names, inputs
         self.chain = chain.given(targets) if chain else None
         self.patch, self.seed, self.flips, self.pixels = patch, seed, flips, pixels
-        self.reduction = reduction
+        self.reduction, self.estimate = reduction, estimate
         self.scale = chain.scale if chain else scale
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
@@ -62,12 +64,23 @@ class Samples(Dataset[tuple[Tensor, Tensor]]):
     def _degraded(self, picture: Tensor, index: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         assert self.chain is not None
         margin, scale = self.chain.margin, self.scale
-        size = self.patch * scale + 2 * margin
+        side = self._estimated(picture, 2 * margin, generator)
+        size = side * scale + 2 * margin
         clean = self._reduced(picture, size, index, generator)
         degraded = self.chain(clean, generator)
         edge = margin // scale
-        inner = degraded[:, edge : edge + self.patch, edge : edge + self.patch]
-        return inner, clean[:, margin : size - margin, margin : size - margin]
+        inner = degraded[:, edge : edge + side, edge : edge + side]
+        pair = inner, clean[:, margin : size - margin, margin : size - margin]
+        if side == self.patch:
+            return pair
+        return reduced(pair[0], self.patch, self.patch), reduced(pair[1], self.patch, self.patch)
+
+    def _estimated(self, picture: Tensor, beyond: int, generator: torch.Generator) -> int:
+        """The side in px of the degraded patch, before it is reduced."""
+        if self.estimate == (1.0, 1.0):
+            return self.patch
+        most = min(picture.shape[1:]) - beyond
+        return max(self.patch, min(round(self.patch * uniform(generator, self.estimate)), most))
 
     def _reduced(self, picture: Tensor, size: int, index: int, generator: torch.Generator) -> Tensor:
         """A part of a picture in 0..1, ``size`` px a side after it was reduced."""

@@ -13,6 +13,7 @@ from restorekit.data.degradation import Chain, PictureList, seeded
 from restorekit.errors import InputError
 from restorekit.metrics.psnr import psnr
 from restorekit.planes import to_float
+from restorekit.stages.carried import reduced
 from restorekit.train.samples import check_sizes, in_pixels
 
 SIDE = 256
@@ -27,6 +28,7 @@ class Validation:
 
     ``names`` are what errors call the pictures. Degradations mix in other targets, where they mix in pictures. Raises
     InputError for pairs whose sizes do not go together, and where no picture is large enough; ``left_out`` are not.
+    Pairs that are degraded are reduced ``estimate`` times.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Validation:
         scale: int = 1,
         pixels: str = "rgb",
         grid: int = 1,
+        estimate: float = 1.0,
     ) -> None:
         self.border, self.left_out = scale, 0
         chain = chain.given(targets) if chain else None
@@ -46,10 +49,11 @@ class Validation:
         self.pairs: list[tuple[Tensor, Tensor]] = []
         for index in range(len(targets)):
             target = targets[index]
-            height, width = (min(max(SIDE, grid), side // scale) // grid * grid for side in target.shape[1:])
-            if height == 0 or width == 0:
+            seen = [min(max(SIDE, grid), int(side // scale / estimate)) // grid * grid for side in target.shape[1:]]
+            if 0 in seen:
                 self.left_out += 1
                 continue
+            height, width = (round(side * estimate) for side in seen)
             top, left = (target.shape[1] // scale - height) // 2, (target.shape[2] // scale - width) // 2
             good = target[:, top * scale : (top + height) * scale, left * scale : (left + width) * scale]
             if inputs is not None:
@@ -58,9 +62,12 @@ class Validation:
             else:
                 assert chain is not None
                 poor = chain(to_float(good), seeded(0, 0, index))
-            self.pairs.append((in_pixels(poor, pixels), in_pixels(to_float(good), pixels)))
+            pair = poor, to_float(good)
+            if estimate != 1.0:
+                pair = reduced(pair[0], *seen), reduced(pair[1], *seen)
+            self.pairs.append((in_pixels(pair[0], pixels), in_pixels(pair[1], pixels)))
         if not self.pairs:
-            least = grid * scale
+            least = math.ceil(grid * scale * estimate)
             raise InputError(
                 f"{names[0]}: too small to be measured, as all of them; take pictures of {least} px or more"
             )

@@ -17,6 +17,7 @@ from restorekit.errors import InputError, ModelError
 from restorekit.execution import Execution
 from restorekit.inference import run_rows
 from restorekit.planes import to_float
+from restorekit.stages.carried import CARRIED, reduced, reduced_size
 from restorekit.stages.resampling import enlarged_rows
 from restorekit.tiling import Padding
 from restorekit.zoo import load
@@ -38,6 +39,8 @@ class Model:
     card: ModelCard | None = field(default=None, repr=False)
     local: int = 0
     """The side in px of the windows in which the network takes its statistics, 0 for those of whole tiles."""
+    estimate: int = 0
+    """The longer side in px at which the network sees larger pictures, 0 for their own."""
 
     @property
     def scale(self) -> int:
@@ -64,12 +67,29 @@ class Model:
     def rows(self, image: Tensor, execution: Execution) -> Iterator[tuple[int, Tensor]]:
         """The result for one image ``[C,H,W]`` of 1 or 3 channels and any storage type, as rows from top to bottom.
 
-        Yields ``(first row, float32 [C,rows,scale*W])``. Raises InputError for values that are not finite, and what
-        :func:`restorekit.inference.run_rows` raises.
+        Yields ``(first row, float32 [C,rows,scale*W])``. Raises InputError for values that are not finite, ModelError
+        for a network that enlarges and is to see reduced pictures, and what :func:`restorekit.inference.run_rows`
+        raises.
         """
-        channels, height, width = image.shape
         if image.dtype.is_floating_point and not bool(image.sum(dtype=torch.float64).isfinite()):
             raise InputError(f"{self.name}: the picture holds NaN or infinity; replace them first (torch.nan_to_num)")
+        full = image.shape[1], image.shape[2]
+        height, width = reduced_size(*full, self.estimate) if self.estimate else full
+        if (height, width) == full:
+            yield from self._run(image, execution)
+            return
+        if self.scale != 1:
+            raise ModelError(f"{self.name}: enlarges, for which it needs the whole picture; leave estimate out")
+        small = reduced(image, height, width)
+        made = torch.cat([rows for _, rows in self._run(small, execution)], 1)
+        execution.note(
+            f"{self.name} saw the picture at {width}x{height} px, and what it changed was carried to the full size"
+        )
+        yield from CARRIED[self.network.carries](image, small, made)
+
+    def _run(self, image: Tensor, execution: Execution) -> Iterator[tuple[int, Tensor]]:
+        """The rows that the network makes of an image at the size that it has."""
+        channels, height, width = image.shape
         gray = channels == 1
         network = self.network.to(execution.device)
 
@@ -155,7 +175,8 @@ def _opened(text: str, versions: tuple[tuple[str, int, int], ...], local: int | 
             found.network.local_statistics(local)
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from None
-    model = Model(name, channels_last(found.network), found.card, local)
+    estimate = found.card.estimate if found.card else 0
+    model = Model(name, channels_last(found.network), found.card, local, estimate)
     _check(model)
     return model
 

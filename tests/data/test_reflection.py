@@ -35,7 +35,7 @@ SIDE = 48
 NORMAL = ((INDEX - 1) / (INDEX + 1)) ** 2
 """What one face reflects of light that meets it at right angles."""
 
-METHODS: Sequence[Method] = ("physical", "ceilnet")
+METHODS: Sequence[Method] = ("physical", "screen", "ceilnet")
 
 
 def gray(level: float, height: int = SIDE, width: int = SIDE) -> Tensor:
@@ -138,6 +138,28 @@ class TestCeilnet:
     def test_the_reflection_is_blurred(self) -> None:
         stripes = (torch.arange(SIDE) % 2 * 255).to(torch.uint8).expand(3, SIDE, SIDE)
         assert float(ceilnet([stripes]).degrade(gray(0.0), seeded(0)).std()) < 0.05
+
+
+class TestScreen:
+    def test_the_darkness_of_both_is_multiplied(self) -> None:
+        """0.4 and half of 0.8: 1 - 0.6 * 0.6. White stays white."""
+        pane = Reflection(methods=("screen",), weight=(0.5, 0.5)).given([bytes_of(204)])
+        assert torch.allclose(pane.degrade(gray(0.4), seeded(0)), quantized(gray(0.64)), atol=1e-6)
+        assert torch.equal(pane.degrade(gray(1.0), seeded(0)), gray(1.0))
+
+    def test_the_reflection_is_out_of_focus(self) -> None:
+        stripes = (torch.arange(SIDE) % 2 * 255).to(torch.uint8).expand(3, SIDE, SIDE)
+        sharp, soft = (
+            Reflection(methods=("screen",), weight=(1, 1), defocus=(radius, radius)).given([stripes])
+            for radius in (0.0, 6.0)
+        )
+        assert float(sharp.degrade(gray(0.0), seeded(0)).std()) > 0.4
+        assert float(soft.degrade(gray(0.0), seeded(0)).std()) < 0.1
+
+    def test_the_weight_is_drawn(self) -> None:
+        pane = Reflection(methods=("screen",), weight=(0.2, 0.6)).given([bytes_of(255)])
+        drawn = [float(pane.degrade(gray(0.0), seeded(seed)).mean()) for seed in range(20)]
+        assert 0.19 < min(drawn) < 0.3 and 0.5 < max(drawn) < 0.61
 
 
 class TestOtherPictures:

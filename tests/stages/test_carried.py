@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from restorekit.metrics.psnr import psnr
 from restorekit.stages import carried as carrying
-from restorekit.stages.carried import carried, enlarged, reduced, reduced_size
+from restorekit.stages.carried import carried_difference, carried_gain, enlarged, reduced, reduced_size
 from restorekit.stages.resampling import area, resampled
 
 SMALL = 96, 144
@@ -28,7 +28,7 @@ def scene(seed: int = 0, dark: float = 1.0) -> Tensor:
 
 
 def at_full_size(picture: Tensor, small: Tensor, lit: Tensor) -> Tensor:
-    return torch.cat([rows for _, rows in carried(picture, small, lit)], 1)
+    return torch.cat([rows for _, rows in carried_gain(picture, small, lit)], 1)
 
 
 def by_curve(picture: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def test_a_network_that_smooths_lowers_the_contrast_of_detail_and_blurs_none() -
 def test_rows_are_all_there_and_in_order(height: int) -> None:
     picture = torch.rand((1, height, 40), generator=torch.Generator().manual_seed(1))
     small = reduced(picture, max(1, height // 3), 14)
-    tops = [(top, rows.shape[1]) for top, rows in carried(picture, small, small)]
+    tops = [(top, rows.shape[1]) for top, rows in carried_gain(picture, small, small)]
     assert [top for top, _ in tops] == list(range(0, height, carrying.ROWS))
     assert sum(count for _, count in tops) == height
 
@@ -146,3 +146,24 @@ def test_enlarged_is_linear_interpolation() -> None:
 )
 def test_reduced_size(size: tuple[int, int], longest: int, found: tuple[int, int]) -> None:
     assert reduced_size(*size, longest) == found
+
+
+class TestDifference:
+    """What was added to the reduced picture is added to the picture."""
+
+    def test_what_is_soft_goes_at_full_size(self) -> None:
+        """A veil without edges, over edges and detail: exact but for the linear interpolation."""
+        picture = scene() * 0.6
+        down, right = torch.linspace(0, 3, TALL)[:, None], torch.linspace(0, 5, WIDE)
+        veiled = picture + (0.2 + 0.1 * down.sin() * right.cos())
+        small = reduced(veiled, *SMALL)
+        bands = list(carried_difference(veiled, small, reduced(picture, *SMALL)))
+        found = torch.cat([rows for _, rows in bands], 1)
+        assert psnr(found, picture) > 55.0 > psnr(veiled, picture)
+        assert [top for top, _ in bands] == list(range(0, TALL, carrying.ROWS))
+
+    def test_nothing_changed_is_the_picture_itself(self) -> None:
+        eight_bit = scene().mul(255).round().to(torch.uint8)
+        small = reduced(eight_bit, *SMALL)
+        found = torch.cat([rows for _, rows in carried_difference(eight_bit, small, small)], 1)
+        assert torch.equal(found.mul(255).round().to(torch.uint8), eight_bit)

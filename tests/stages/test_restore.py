@@ -19,7 +19,7 @@ from restorekit.facts import Metadata
 from restorekit.frame import Frame
 from restorekit.pipeline import InputSpec, parameter_problems
 from restorekit.stage import Stage
-from restorekit.stages.carried import carried, reduced
+from restorekit.stages.carried import carried_gain, reduced
 from restorekit.stages.color import Decode, Encode
 from restorekit.stages.denoise import NlMeans
 from restorekit.stages.finish import Sharpen
@@ -337,7 +337,7 @@ class TestEstimate:
         frame = rgb_frame(120, 160, state=SRGB)
         small = reduced(frame.pixels, 48, 64)
         lit = load_model("tiny.noise")(small[None])[0]
-        expected = torch.cat([rows for _, rows in carried(frame.pixels, small, lit)], 1)
+        expected = torch.cat([rows for _, rows in carried_gain(frame.pixels, small, lit)], 1)
         result = Restore(model="tiny.noise", estimate=64)(frame)
         torch.testing.assert_close(result.pixels, expected, atol=1e-6, rtol=0)
         assert any("saw the picture at 64x48 px" in note for note in result.notes)

@@ -37,6 +37,23 @@ SMALL = Recipe(
 )
 
 
+REFLECTIONS = {
+    "architecture": "rrformer",
+    "config": {
+        "n_feats": 8,
+        "embed_dim": 8,
+        "depths": [1],
+        "num_heads": [1],
+        "img_size": 32,
+        "swin_body": "active",
+        "residual": True,
+    },
+    "degradation": (Step(name="reflection"),),
+    "patch": 32,
+}
+"""Of a recipe for a network whose results are as large as its inputs."""
+
+
 def picture(seed: int, height: int = 96, width: int = 96) -> np.ndarray:
     """Smooth shapes with edges, uint8 BGR."""
     generator = np.random.default_rng(seed)
@@ -108,18 +125,29 @@ def test_result_is_a_model_that_tells_what_it_is(photos: Path, tmp_path: Path) -
     assert checkpoint.metadata(tmp_path / "weights.safetensors")["step"] == "6"
 
 
+def on_two_devices(recipe: Recipe, photos: Path, folder: Path) -> dict[str, Tensor]:
+    (folder / "small.yaml").write_text(recipe.written())
+    arguments = ["train", "small.yaml", "--data", photos, "--out", "shared", "--device", "cpu", "--devices", "2"]
+    command = [sys.executable, "-m", "restorekit", *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"{recipe.steps} steps") == 1
+    return checkpoint.read(folder / "shared" / "weights.safetensors")
+
+
 def test_devices_share_each_batch(photos: Path, tmp_path: Path) -> None:
     """Two processes make of a batch what one does, to the rounding of a sum."""
     exact = SMALL.model_copy(update={"precision": "fp32"})
     alone = weights(exact, photos, tmp_path / "alone")
-    (tmp_path / "small.yaml").write_text(exact.written())
-    arguments = ["train", "small.yaml", "--data", photos, "--out", "shared", "--device", "cpu", "--devices", "2"]
-    command = [sys.executable, "-m", "restorekit", *map(str, arguments)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("6 steps") == 1
-    shared = checkpoint.read(tmp_path / "shared" / "weights.safetensors")
+    shared = on_two_devices(exact, photos, tmp_path)
     assert max(float((alone[key] - shared[key]).abs().max()) for key in alone) < 1e-5
+
+
+def test_devices_share_networks_with_weights_of_no_use(photos: Path, tmp_path: Path) -> None:
+    """RRFormer's last convolution of its body has weights in files, and nothing is made of them."""
+    recipe = SMALL.model_copy(update={**REFLECTIONS, "precision": "fp32", "steps": 3})
+    trained = on_two_devices(recipe, photos, tmp_path)
+    assert float(trained["deconv3.conv2d.weight"].abs().max()) > 0.0  # fresh ones are 0
 
 
 def test_training_starts_from_a_model(photos: Path, tmp_path: Path) -> None:
@@ -155,6 +183,24 @@ def test_paired_folders(photos: Path, tmp_path: Path) -> None:
         train(recipe, Folders(photos), tmp_path / "other" / "weights.safetensors")
     with pytest.raises(RestorekitError, match="leave out --inputs"):
         train(SMALL, Folders(photos, inputs), tmp_path / "other" / "weights.safetensors")
+
+
+def test_pairs_are_reduced_that_are_made(photos: Path, tmp_path: Path) -> None:
+    recipe = SMALL.model_copy(update={**REFLECTIONS, "estimate": (2.0, 3.0), "steps": 2})
+    held_out = Folders(photos)
+    done = train(recipe, held_out, tmp_path / "small" / "weights.safetensors", validation=held_out)
+    assert done.psnr is not None
+    made = [checkpoint.read(tmp_path / "small" / "weights.safetensors"), weights(
+        recipe.model_copy(update={"estimate": (1.0, 1.0)}), photos, tmp_path / "full"
+    )]  # fmt: skip
+    assert any(not torch.equal(made[0][key], made[1][key]) for key in made[0])
+    for other in (SMALL, recipe.model_copy(update={"degradation": ()})):
+        with pytest.raises(RestorekitError, match="estimate: is for pairs of one size"):
+            train(
+                other.model_copy(update={"estimate": (2.0, 2.0)}),
+                Folders(photos, None if other.degradation else photos),
+                tmp_path / "other" / "weights.safetensors",
+            )
 
 
 def test_other_recipe_in_the_folder_is_refused(photos: Path, tmp_path: Path) -> None:

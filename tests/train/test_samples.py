@@ -94,6 +94,28 @@ def test_targets_are_reduced_before_they_are_degraded() -> None:
     assert torch.allclose(low, chain(to_float(exact), seeded(0))[:, 2:18, 2:18], atol=1e-6)
 
 
+def test_pairs_are_reduced_after_they_are_degraded() -> None:
+    """Means over 4 px of noise are a quarter as strong, and the picture is the mean of its own."""
+    flat = torch.full((3, 200, 200), 128, dtype=torch.uint8)
+    chain = Chain([create("gaussian_noise", sigma=(20, 20))])
+    low, high = Samples([flat], "a", 48, 0, chain, estimate=(4.0, 4.0))[0]
+    assert low.shape == high.shape == (3, 48, 48)
+    assert float((low - high).std()) == pytest.approx(5 / 255, rel=0.1)
+    exact = pictures(1, 64, 64)[0]
+    plain = Chain([create("gaussian_noise", sigma=(0, 0))])
+    low, high = Samples([exact], "a", 32, 0, plain, flips=False, estimate=(2.0, 2.0))[0]
+    assert torch.allclose(high, F.avg_pool2d(to_float(exact), 2), atol=1e-5)
+    assert torch.allclose(low, high, atol=1e-5)
+
+
+def test_pairs_are_reduced_no_further_than_the_picture_has_pixels() -> None:
+    chain = Chain([create("gaussian_noise", sigma=(20, 20))])
+    samples = Samples(pictures(1, 48, 40), "a", 32, 0, chain, estimate=(1.0, 4.0))
+    assert all(pair[0].shape == (3, 32, 32) for pair in (samples[number] for number in range(8)))
+    with pytest.raises(InputError, match="32x32 are cut out"):
+        Samples(pictures(1, 20, 40), "a", 32, 0, chain, estimate=(2.0, 4.0))[0]
+
+
 def test_pairs_are_cut_at_the_same_place() -> None:
     poor = pictures(2, 40, 30)
     good = [picture.repeat_interleave(3, 1).repeat_interleave(3, 2) for picture in poor]

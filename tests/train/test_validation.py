@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -65,6 +67,18 @@ def test_sides_are_multiples_of_the_grid_of_the_network() -> None:
     network = Nearest(1)
     Validation([picture(100, 170)], ["a"], None, chain([Step(name="gaussian_noise")]), grid=48).score(network, CPU)
     assert network.seen == [(1, 3, 96, 96)]
+
+
+def test_degraded_pairs_are_reduced() -> None:
+    """The noise of 4 px is a quarter as strong, of pictures of half the size."""
+    network = Nearest(1)
+    flat = torch.full((3, 4 * SIDE, 70), 128, dtype=torch.uint8)
+    steps = chain([Step(name="gaussian_noise", parameters={"sigma": [20, 20]})])
+    made = Validation([flat], ["a"], None, steps, estimate=2.0)
+    assert [tuple(side.shape) for side in made.pairs[0]] == [(3, SIDE, 32)] * 2
+    assert made.score(network, CPU) == pytest.approx(20 * math.log10(255 / 10), abs=0.3)
+    with pytest.raises(InputError, match=r"a: too small to be measured, .* take pictures of 80 px"):
+        Validation([flat], ["a"], None, steps, estimate=2.5)
 
 
 def test_border_of_the_scale_is_left_out() -> None:
