@@ -7,11 +7,11 @@ layers are those of ``errnet`` in https://github.com/Liar-zzy/Benchmarking-Ultra
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from math import isqrt
 from typing import Any, Literal
 
 import torch
@@ -45,6 +45,9 @@ POOLS = (4, 8, 16, 32)
 
 BLOCK = max(POOLS) // 2
 """Rows of half the size that such a square covers."""
+
+GRAY, CONTRAST = 0.45, 1 / 3
+"""About the mean of pictures, and how much their pixels differ from it."""
 
 ROWS = 2 * BLOCK
 """Rows of half the size of a band, at least, so that few are computed twice."""
@@ -108,9 +111,8 @@ class RRFormer(Network):
         self.deconv2 = _layer(nn.Conv2d(n_feats, n_feats, 3, padding=1))
         self.pyramid_module = _Pyramid(n_feats)
         last = nn.Conv2d(n_feats, out_channels, 1)
-        if residual:  # fresh weights add nothing
-            for weights in last.parameters():
-                nn.init.zeros_(weights)
+        if residual:
+            _init_for_residual(self, last)
         else:  # a channel that begins below 0 has no slope to learn from
             nn.init.constant_(last.get_parameter("bias"), 0.5)
         self.deconv3 = nn.Sequential(OrderedDict(conv2d=last)) if residual else _layer(last)
@@ -214,7 +216,7 @@ class RRFormer(Network):
             return None
         n_feats, in_channels = state["conv1.conv2d.weight"].shape[:2]
         dim = state["conv3.conv2d.weight"].shape[0]
-        window = isqrt(state[f"{first}attn.relative_position_index"].shape[0])
+        window = math.isqrt(state[f"{first}attn.relative_position_index"].shape[0])
         groups = count(state, group + "0.norm1.weight")
         masks = [value for key, value in state.items() if key.endswith(".attn_mask")]
         table = group + "0.attn.relative_position_bias_table"
@@ -222,7 +224,7 @@ class RRFormer(Network):
             "in_channels": in_channels,
             "out_channels": state["deconv3.conv2d.weight"].shape[0],
             "n_feats": n_feats,
-            "img_size": 4 * window * (isqrt(masks[0].shape[0]) if masks else 1),
+            "img_size": 4 * window * (math.isqrt(masks[0].shape[0]) if masks else 1),
             "patch_size": 4,
             "embed_dim": dim,
             "depths": tuple(count(state, f"{group.format(i)}{{}}.norm1.weight") for i in range(groups)),
@@ -395,6 +397,31 @@ class _Pyramid(nn.Module):
             down = (_nearest(height, side)[top : top + rows] - top // side).clamp_(0, prior.shape[1] - 1)
             result.add_(F.linear(prior, weight)[:, down][:, :, _nearest(columns, side)])
         return F.leaky_relu_(result, 0.2)
+
+
+def _init_for_residual(network: nn.Module, last: nn.Conv2d) -> None:
+    """Fresh weights that add nothing, of maps that differ from place to place as much as pictures do.
+
+    Those that torch draws make maps fainter by each layer. At the last one too little is left of a picture to learn
+    from, and for thousands of steps a constant is added. So convolutions keep the variance (He, Zhang, Ren & Sun,
+    "Delving Deep into Rectifiers", ICCV 2015), and the first one takes GRAY off.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            summed = module.in_channels * math.prod(module.kernel_size)
+            if isinstance(module, nn.ConvTranspose2d):
+                summed //= math.prod(module.stride)
+            gain = 1.0 if name.startswith("swinir_block") else 2.0
+            nn.init.normal_(module.weight, std=math.sqrt(gain / summed))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    first = network.get_submodule("conv1.conv2d")
+    weight, bias = first.get_parameter("weight"), first.get_parameter("bias")
+    with torch.no_grad():
+        weight.div_(CONTRAST)
+        bias.copy_(weight.sum((1, 2, 3)).mul_(-GRAY))
+    for added in last.parameters():
+        nn.init.zeros_(added)
 
 
 def _layer(convolution: nn.Module) -> nn.Sequential:

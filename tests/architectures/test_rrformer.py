@@ -386,6 +386,7 @@ def test_a_residual_is_added_to_the_picture() -> None:
     fresh = RRFormer(**SMALL, residual=True).eval()
     assert torch.equal(fresh(x), x)
     residual, plain = network(residual=True), network()
+    residual.load_state_dict(plain.state_dict())
     with torch.no_grad():
         added = residual(x) - x
     assert added.min() < -0.1 and torch.allclose(plain(x), added.clamp(min=0), atol=1e-5)
@@ -430,3 +431,19 @@ def test_fresh_networks_learn(seed: int) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_fresh_residual_soon_tells_a_veil_from_the_picture() -> None:
+    """Where maps of fresh weights are faint, ten steps teach nothing but a constant, and that is too small by far."""
+    torch.manual_seed(0)
+    config = {"n_feats": 16, "embed_dim": 16, "depths": [2], "num_heads": [2], "img_size": 32}
+    net = RRFormer(**config, swin_body="active", residual=True)
+    clean, veil = torch.rand(1, 3, 32, 32) * 0.4, torch.zeros(1, 1, 32, 32)
+    veil[..., 16:] = 0.3
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    for _ in range(10):
+        optimizer.zero_grad()
+        (net(clean + veil) - clean).abs().mean().backward()
+        optimizer.step()
+    taken = (clean + veil - net(clean + veil)).detach()
+    assert taken[..., 16:].mean() > 0.15 and taken[..., :16].mean() < 0.05
