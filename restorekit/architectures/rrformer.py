@@ -64,6 +64,8 @@ class RRFormer(Network):
     ``swin_body`` is ``published``, or ``active`` where the result is taken. ``img_size`` and ``patch_size`` only decide
     whether windows are shifted, and the size of stored masks. With ``residual``, which is no part of the paper, the
     network makes what is added to the picture, so that little of it has to be learnt; results may be negative then.
+    ``pyramid`` says how means over squares are enlarged: as published to the ``nearest`` one, which leaves the squares
+    to be seen where much hangs on them, or ``bilinear``.
     Raises ValueError for values that do not go together.
     """
 
@@ -86,10 +88,13 @@ class RRFormer(Network):
         hypercolumn: bool = False,
         swin_body: Literal["published", "active"] = "published",
         residual: bool = False,
+        pyramid: Literal["nearest", "bilinear"] = "nearest",
     ) -> None:
         super().__init__()
         if swin_body not in ("published", "active"):
             raise ValueError(f"swin_body is '{swin_body}'; there are 'published' and 'active'")
+        if pyramid not in ("nearest", "bilinear"):
+            raise ValueError(f"pyramid is '{pyramid}'; there are 'nearest' and 'bilinear'")
         if len(depths) != len(num_heads):
             raise ValueError(f"depths has {len(depths)} groups and num_heads {len(num_heads)}")
         if hypercolumn and in_channels != HYPERCOLUMN:
@@ -109,7 +114,7 @@ class RRFormer(Network):
         )
         self.deconv1 = _layer(nn.ConvTranspose2d(embed_dim, n_feats, 4, stride=2, padding=1))
         self.deconv2 = _layer(nn.Conv2d(n_feats, n_feats, 3, padding=1))
-        self.pyramid_module = _Pyramid(n_feats)
+        self.pyramid_module = _Pyramid(n_feats, pyramid == "bilinear")
         last = nn.Conv2d(n_feats, out_channels, 1)
         if residual:
             _init_for_residual(self, last)
@@ -120,7 +125,7 @@ class RRFormer(Network):
             "exact",
             grid=2,
             phase=max(POOLS),
-            halo=32 + 64 * hypercolumn + 32 * self.active,
+            halo=32 + 64 * hypercolumn + 32 * self.active + 32 * self.pyramid_module.smooth,
             minimum=max(POOLS),
             memory=18 * n_feats + 3 * embed_dim * self.active,
             maps=24 + max(embed_dim * (3 if self.active else 1), (embed_dim + 232) if hypercolumn else 0),
@@ -145,10 +150,10 @@ class RRFormer(Network):
         maps = self._halved(image, bands)
         if self.active:
             maps = self.swinir_block(maps, bands)
-        ragged = height % max(POOLS) != 0
-        halo = 1 + BLOCK * ragged
+        beyond = height % max(POOLS) != 0 or self.pyramid_module.smooth
+        halo = 1 + BLOCK * beyond
         if bands.rows is not None:
-            bands = replace(bands, rows=max(bands.rows, (2 if ragged else 1) * ROWS) // BLOCK * BLOCK)
+            bands = replace(bands, rows=max(bands.rows, (2 if beyond else 1) * ROWS) // BLOCK * BLOCK)
         result = bands.run(partial(self._leave, halo, height), maps, dim=1, halo=halo)
         result = result.flatten(1, 2).permute(0, 3, 1, 2)
         return result + x.to(result) if self.residual else result
@@ -192,10 +197,11 @@ class RRFormer(Network):
         """``[B,rows,W/2,embed_dim]`` to pairs of rows of the picture ``[B,rows,2,W,out_channels]``.
 
         Bands begin at multiples of ``BLOCK``. Where the last squares of the pyramid are cut off, a row may take the
-        mean of the square above its own, and then the halo has one more of them.
+        mean of the square above its own, and then the halo has one more of them; so it has where means are enlarged
+        bilinearly, from above and from below.
         """
         above, below = band.top > 0, not band.is_last
-        if below:
+        if below and not self.pyramid_module.smooth:
             maps = maps[:, : maps.shape[1] - halo + 1]
         maps = convolve(self.deconv2, convolve(self.deconv1, maps))
         maps = maps[:, 2 * above : maps.shape[1] - 2 * below]
@@ -238,6 +244,7 @@ class RRFormer(Network):
             "swin_body is not stored in the weights; it is assumed as published, with no effect",
             "qk_scale is not stored in the weights; that of the head size is assumed",
             "residual is not stored in the weights; it is assumed to be false",
+            "pyramid is not stored in the weights; it is assumed as published, nearest",
         )
         return Detected(config, assumed)
 
@@ -373,8 +380,9 @@ class _Block(nn.Module):
 class _Pyramid(nn.Module):
     """Adds to each pixel what is made of the means of the squares it lies in, of four sizes."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, smooth: bool) -> None:
         super().__init__()
+        self.smooth = smooth
         self.stages = nn.ModuleList(
             nn.Sequential(
                 nn.AvgPool2d(side), nn.Conv2d(channels, channels // 4, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)
@@ -386,7 +394,7 @@ class _Pyramid(nn.Module):
     def forward(self, maps: Tensor, top: int, height: int) -> Tensor:
         """Rows ``[B,rows,W,C]`` of maps of so many rows, from ``top`` on, a multiple of the largest side.
 
-        Means are enlarged by the nearest one. The 1x1 convolution of what is enlarged comes before that.
+        Means are enlarged by the nearest one, or bilinearly. The 1x1 convolution of them comes before that.
         """
         priors = [convolve(stage, maps) for stage in self.stages]
         sizes = [prior.shape[3] for prior in priors]
@@ -394,6 +402,9 @@ class _Pyramid(nn.Module):
         rows, columns = maps.shape[1:3]
         result = F.linear(maps, own, self.bottleneck.bias)
         for prior, weight, side in zip(priors, weights, POOLS, strict=True):
+            if self.smooth:
+                result.add_(_between(F.linear(prior, weight), side, top, rows, height, columns))
+                continue
             down = (_nearest(height, side)[top : top + rows] - top // side).clamp_(0, prior.shape[1] - 1)
             result.add_(F.linear(prior, weight)[:, down][:, :, _nearest(columns, side)])
         return F.leaky_relu_(result, 0.2)
@@ -432,6 +443,24 @@ def _nearest(length: int, side: int) -> Tensor:
     """Which of the means over ``side`` px each of ``length`` px takes, counted as torch does."""
     means = torch.arange(length // side, dtype=torch.float32)
     return F.interpolate(means[None, None], length, mode="nearest")[0, 0].long()
+
+
+def _between(means: Tensor, side: int, top: int, rows: int, height: int, columns: int) -> Tensor:
+    """Means ``[B,h,w,C]`` over squares, of rows from ``top`` on of ``height``, bilinearly between their middles."""
+    above, below, down = _places(side, top, rows, height)
+    left, right, across = _places(side, 0, columns, columns)
+    first, last = top // side, means.shape[1] - 1
+    above, below = ((places - first).clamp_(0, last) for places in (above, below))
+    mixed = torch.lerp(means[:, above], means[:, below], down.to(means)[:, None, None])
+    return torch.lerp(mixed[:, :, left], mixed[:, :, right], across.to(means)[:, None])
+
+
+def _places(side: int, first: int, count: int, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Between which squares of ``length`` px each of ``count`` px lies, and how far on the way to the second."""
+    squares = length // side
+    places = ((torch.arange(first, first + count) + 0.5) / side - 0.5).clamp_(0, squares - 1)
+    before = places.long()
+    return before, (before + 1).clamp_(max=squares - 1), places - before
 
 
 def _enlarged(level: Tensor, weight: Tensor, top: int, like: Tensor, height: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from restorekit import inference
 from restorekit.architectures import _vgg, create
 from restorekit.architectures._bands import Bands
-from restorekit.architectures.rrformer import RRFormer
+from restorekit.architectures.rrformer import POOLS, RRFormer, _Pyramid
 from restorekit.errors import ModelError
 from restorekit.execution import Execution
 from restorekit.testing_networks import BandLaws, NetworkLaws, RefusalLaws, picture, run, shapes, tiled
@@ -76,7 +76,12 @@ class TestRRFormer(BandLaws, RefusalLaws):
 
     kind = RRFormer
     build = staticmethod(network)
-    configs = (SMALL, {**SMALL, "swin_body": "active"}, {**SMALL, "swin_body": "active", "residual": True})
+    configs = (
+        SMALL,
+        {**SMALL, "swin_body": "active"},
+        {**SMALL, "swin_body": "active", "residual": True},
+        {**SMALL, "swin_body": "active", "pyramid": "bilinear"},
+    )
     others = (
         {**SMALL, "in_channels": 11, "out_channels": 1, "mlp_ratio": 1.5, "qkv_bias": False, "depths": [1, 2]},
         {**SMALL, "img_size": 16},
@@ -86,11 +91,12 @@ class TestRRFormer(BandLaws, RefusalLaws):
     size = (64, 32)
     dark = 1.0
     without_slope = "^swinir_block"  # none as published; that of the active body is compared with the reference
-    untold = ("swin_body", "qk_scale", "residual")
+    untold = ("swin_body", "qk_scale", "residual", "pyramid")
     needs = ("^conv1.conv2d.weight", "swinir_block.conv_last.weight", "pyramid_module.bottleneck.weight")
     tall, rows = ((320, 32), (304, 32), (326, 32)), (1, 70)
     refused = (
         ({**SMALL, "swin_body": "on"}, "swin_body is 'on'"),
+        ({**SMALL, "pyramid": "cubic"}, "pyramid is 'cubic'"),
         ({**SMALL, "hypercolumn": True}, "in_channels is 3; a hypercolumn has 1475"),
         ({**SMALL, "num_heads": [3]}, "depths has 2 groups and num_heads 1"),
         ({**SMALL, "num_heads": [5, 5]}, "12 channels do not go into 5 heads"),
@@ -339,7 +345,7 @@ def test_without_the_file_of_vgg_the_cure_is_told(
 
 
 @pytest.mark.usefixtures("with_vgg")
-@pytest.mark.parametrize("config", [{}, {"swin_body": "active", "residual": True}, HYPER])
+@pytest.mark.parametrize("config", [{}, {"swin_body": "active", "residual": True}, {"pyramid": "bilinear"}, HYPER])
 def test_bands_make_the_whole_under_autocast(config: dict[str, Any]) -> None:
     net, x = network(**config), picture(256, 32)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -355,12 +361,15 @@ def test_bands_make_the_whole_hypercolumn(height: int) -> None:
         torch.testing.assert_close(net.features(x, Bands(rows=1)), net.features(x), atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("pyramid", ["nearest", "bilinear"])
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize(("tile", "mode"), [("auto", "exact"), (96, "tiles")])
-def test_large_pictures_have_no_seam(body: str, tile: Any, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_pictures_have_no_seam(
+    pyramid: str, body: str, tile: Any, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In tiles where the body is dropped: what it sees has no end, so the halo is what can be afforded."""
     monkeypatch.setattr(inference, "WHOLE_BYTES", 0)
-    net, x = network(swin_body=body), picture(352, 96)[0]
+    net, x = network(swin_body=body, pyramid=pyramid), picture(480, 96)[0]
 
     execution = Execution(tile=tile)
     difference = tiled(net, x, execution) - tiled(net, x, Execution(tile="off"))
@@ -447,3 +456,23 @@ def test_a_fresh_residual_soon_tells_a_veil_from_the_picture() -> None:
         optimizer.step()
     taken = (clean + veil - net(clean + veil)).detach()
     assert taken[..., 16:].mean() > 0.15 and taken[..., :16].mean() < 0.05
+
+
+@pytest.mark.parametrize("size", [(96, 64), (82, 100)])
+def test_means_are_enlarged_bilinearly_from_their_middles(size: tuple[int, int]) -> None:
+    """As torch does it where squares fill the picture; pixels beyond the last squares take these."""
+    channels = 8
+    state = network(pyramid="bilinear", n_feats=channels).pyramid_module.state_dict()
+    smooth = _Pyramid(channels, smooth=True)
+    smooth.load_state_dict(state)
+    maps = torch.randn(1, channels, *size)
+    filled = (0, -size[1] % 32, 0, -size[0] % 32)
+    parts = []
+    for side, stage in zip(POOLS, smooth.stages, strict=True):
+        prior = stage(maps)
+        missing = (0, (size[1] + filled[1]) // side - prior.shape[3], 0, (size[0] + filled[3]) // side - prior.shape[2])
+        enlarged = F.interpolate(F.pad(prior, missing, mode="replicate"), scale_factor=side, mode="bilinear")
+        parts.append(enlarged[:, :, : size[0], : size[1]])
+    expected = F.leaky_relu(smooth.bottleneck(torch.cat([*parts, maps], 1)), 0.2)
+    found = smooth(maps.permute(0, 2, 3, 1), 0, size[0]).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
