@@ -73,7 +73,7 @@ class ModelCard(_Part):
     mirrored picture appended there, 1..grid px always, ``none`` where any size goes. ``tile`` is the side of the tiles
     of a network that looks at the whole tile by nature; ``local`` is the side of the windows in which it weighs instead
     what it would weigh over a tile, 0 for none. ``estimate``: the longer side in px at which a model that
-    lights a picture as a whole sees larger ones in ``restore``; 0: their own. ``shifts_color``: low frequencies of its
+    judges a picture as a whole sees larger ones; 0: their own. ``shifts_color``: low frequencies of its
     results differ from the input's. ``independent``: built from a description, not checked against code of the authors.
     """
 
