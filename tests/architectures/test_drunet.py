@@ -53,6 +53,7 @@ class TestDRUNet(BandLaws, RefusalLaws):
     casts = ((torch.bfloat16, 0.02),)
     untold = ("act_mode",)
     needs = ("^m_up1.0.weight",)
+    dtype = torch.float64  # which kernels of convolutions round alike differs from processor to processor
     tall, rows, band_tolerance = ((416, 16),), (1,), 1e-6
     refused = (
         ({"in_nc": 4, "out_nc": 3}, "in_nc is 4 and out_nc 3; those that take a map of the noise"),
