@@ -7,11 +7,11 @@ layers are those of ``errnet`` in https://github.com/Liar-zzy/Benchmarking-Ultra
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import isqrt
 from typing import Any, Literal
 
 import torch
@@ -222,7 +222,7 @@ class RRFormer(Network):
             return None
         n_feats, in_channels = state["conv1.conv2d.weight"].shape[:2]
         dim = state["conv3.conv2d.weight"].shape[0]
-        window = math.isqrt(state[f"{first}attn.relative_position_index"].shape[0])
+        window = isqrt(state[f"{first}attn.relative_position_index"].shape[0])
         groups = count(state, group + "0.norm1.weight")
         masks = [value for key, value in state.items() if key.endswith(".attn_mask")]
         table = group + "0.attn.relative_position_bias_table"
@@ -230,7 +230,7 @@ class RRFormer(Network):
             "in_channels": in_channels,
             "out_channels": state["deconv3.conv2d.weight"].shape[0],
             "n_feats": n_feats,
-            "img_size": 4 * window * (math.isqrt(masks[0].shape[0]) if masks else 1),
+            "img_size": 4 * window * (isqrt(masks[0].shape[0]) if masks else 1),
             "patch_size": 4,
             "embed_dim": dim,
             "depths": tuple(count(state, f"{group.format(i)}{{}}.norm1.weight") for i in range(groups)),
@@ -414,16 +414,16 @@ def _init_for_residual(network: nn.Module, last: nn.Conv2d) -> None:
     """Fresh weights that add nothing, of maps that differ from place to place as much as pictures do.
 
     Those that torch draws make maps fainter by each layer. At the last one too little is left of a picture to learn
-    from, and for thousands of steps a constant is added. So convolutions keep the variance (He, Zhang, Ren & Sun,
+    from, and for two thousand steps a constant is added. So convolutions keep the variance (He, Zhang, Ren & Sun,
     "Delving Deep into Rectifiers", ICCV 2015), and the first one takes GRAY off.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            summed = module.in_channels * math.prod(module.kernel_size)
-            if isinstance(module, nn.ConvTranspose2d):
-                summed //= math.prod(module.stride)
-            gain = 1.0 if name.startswith("swinir_block") else 2.0
-            nn.init.normal_(module.weight, std=math.sqrt(gain / summed))
+            before: Literal["linear", "relu"] = "linear" if name.startswith("swinir_block") else "relu"
+            if isinstance(module, nn.ConvTranspose2d):  # of its kernel a pixel sees one place in each stride
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity=before).data.mul_(module.stride[0])
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity=before)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     first = network.get_submodule("conv1.conv2d")
